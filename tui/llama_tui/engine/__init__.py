@@ -1,0 +1,1 @@
+"""Engines as the rest of the program sees them: processes on sockets."""

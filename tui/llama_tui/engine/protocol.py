@@ -1,0 +1,274 @@
+"""The wire between an engine and its clients: newline-delimited JSON over a Unix socket.
+
+A client sends requests, an engine answers with events; both are small frozen structs with a
+`type` field. Many requests share one connection: every event carries the `id` of the request it
+answers. A generation outlives the connection that asked for it: its events are numbered by `seq`
+from 0, and `Attach(generation, after)` asks for those that a client has not seen.
+
+By hand: `nc -U $XDG_RUNTIME_DIR/llama-tui/NAME.sock`, then
+`{"type":"hello","id":1,"version":1}` and `{"type":"watch","id":2}`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from llama_tui.settings.values import Value
+
+VERSION = 1
+
+LINE_LIMIT = 64 * 1024 * 1024
+"""Bytes that one line may have: a long conversation fits, a runaway peer does not."""
+
+Phase = Literal["loading", "ready", "busy", "failed"]
+FinishReason = Literal["stop", "length", "cancelled"]
+FailureCode = Literal["load", "missing", "context", "request", "version", "internal"]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message of a conversation as a chat template sees it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class EngineSpec(msgspec.Struct, frozen=True):
+    """What an engine is started with. `params` holds every load parameter by name."""
+
+    name: str
+    path: str
+    socket: str
+    params: dict[str, Value]
+
+
+# Requests
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """The first request on a connection; answered by `Welcome`, or `Failed` with code "version"."""
+
+    id: int
+    version: int
+
+
+class Watch(msgspec.Struct, frozen=True, tag="watch"):
+    """Ask for `State` now, on every change, and about once a second while the connection lasts."""
+
+    id: int
+
+
+class Generate(msgspec.Struct, frozen=True, tag="generate"):
+    """Ask for an answer. The client names the generation, so that it can record it beforehand."""
+
+    id: int
+    generation: str
+    messages: tuple[Message, ...]
+    params: dict[str, Value]
+
+
+class Attach(msgspec.Struct, frozen=True, tag="attach"):
+    """Ask for the events of a generation with a seq above `after` (-1: all), and what follows."""
+
+    id: int
+    generation: str
+    after: int = -1
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """Stop a generation, queued or running. It ends with `Finished` and reason "cancelled"."""
+
+    id: int
+    generation: str
+
+
+class Configure(msgspec.Struct, frozen=True, tag="configure"):
+    """Change how long the engine lives without a request, in seconds; 0 = for ever."""
+
+    id: int
+    idle_timeout: float
+
+
+class Unload(msgspec.Struct, frozen=True, tag="unload"):
+    """End the engine. With `unless_shared` only if no other client is connected."""
+
+    id: int
+    unless_shared: bool = False
+
+
+Request = Hello | Watch | Generate | Attach | Cancel | Configure | Unload
+
+
+# Events
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """What llama.cpp says of the loaded model. `n_ctx` is the context it really made, in tokens."""
+
+    description: str
+    architecture: str
+    n_params: int
+    n_layer: int
+    n_ctx: int
+    n_ctx_train: int
+    template: Literal["model", "fallback"]
+
+
+class Buffer(msgspec.Struct, frozen=True):
+    """Bytes that llama.cpp holds in one buffer type; `host` where that is ordinary RAM."""
+
+    name: str
+    host: bool
+    weights: int
+    kv: int
+    compute: int
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """What the engine's process holds, in bytes; None where the platform does not tell.
+
+    `private` is anonymous memory, the engine's own; `mapped` is file pages, which other engines
+    of the same file share.
+    """
+
+    private: int | None
+    mapped: int | None
+    buffers: tuple[Buffer, ...] = ()
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """The engine's answer to `Hello`. `started` is a Unix time in seconds."""
+
+    id: int
+    version: int
+    pid: int
+    spec: EngineSpec
+    started: float
+
+
+class State(msgspec.Struct, frozen=True, tag="state"):
+    """How an engine is. `progress` is 0 to 1 while loading, None where it cannot be known;
+    `read_bytes` is what loading has read from the disk; `idle_seconds_left` is None while it is
+    used or never unloads."""
+
+    id: int
+    phase: Phase
+    memory: Memory
+    progress: float | None = None
+    read_bytes: int | None = None
+    model: ModelInfo | None = None
+    generating: str | None = None
+    queued: int = 0
+    clients: int = 0
+    idle_seconds_left: float | None = None
+    n_past: int = 0
+
+
+class Queued(msgspec.Struct, frozen=True, tag="queued"):
+    """The request waits; `place` requests stand before it."""
+
+    id: int
+    generation: str
+    seq: int
+    place: int
+
+
+class Started(msgspec.Struct, frozen=True, tag="started"):
+    """The prompt is rendered: its size, how many of its tokens are still in the KV cache, and the
+    seed with which the same answer can be made again."""
+
+    id: int
+    generation: str
+    seq: int
+    prompt_tokens: int
+    reused_tokens: int
+    seed: int
+    n_ctx: int
+
+
+class Prefilled(msgspec.Struct, frozen=True, tag="prefilled"):
+    """`done` of the prompt's `total` tokens are computed."""
+
+    id: int
+    generation: str
+    seq: int
+    done: int
+    total: int
+
+
+class Token(msgspec.Struct, frozen=True, tag="token"):
+    """The next text of the answer, of one or several tokens; `n_tokens` counts the answer so far."""
+
+    id: int
+    generation: str
+    seq: int
+    text: str
+    n_tokens: int
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
+    """The end of a generation. Times are seconds; `first_token_seconds` counts from the request's
+    arrival at the engine, `decode_seconds` from the first token to the last."""
+
+    id: int
+    generation: str
+    seq: int
+    reason: FinishReason
+    prompt_tokens: int
+    reused_tokens: int
+    completion_tokens: int
+    first_token_seconds: float | None
+    prefill_seconds: float
+    decode_seconds: float
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Decode speed; the first token belongs to the prefill."""
+        if self.completion_tokens < 2 or self.decode_seconds <= 0:
+            return None
+        return (self.completion_tokens - 1) / self.decode_seconds
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """A request that came to nothing. `prompt_tokens` and `n_ctx` come with code "context"."""
+
+    id: int
+    code: FailureCode
+    message: str
+    hint: str = ""
+    generation: str | None = None
+    seq: int = 0
+    log: tuple[str, ...] = ()
+    prompt_tokens: int = 0
+    n_ctx: int = 0
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """A request without another answer was carried out; for `Unload`, `done` says whether."""
+
+    id: int
+    done: bool = True
+
+
+GenerationEvent = Queued | Started | Prefilled | Token | Finished | Failed
+Event = Welcome | State | Queued | Started | Prefilled | Token | Finished | Failed | Done
+
+_encoder = msgspec.json.Encoder()
+_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+_events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def encode(message: Request | Event) -> bytes:
+    """One line, with its newline."""
+    return _encoder.encode(message) + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """The request on a line; raises `msgspec.DecodeError`, whose text says what is wrong."""
+    return _requests.decode(line)
+
+
+def decode_event(line: bytes) -> Event:
+    """The event on a line; raises `msgspec.DecodeError`."""
+    return _events.decode(line)

@@ -1,0 +1,69 @@
+"""The errors of llama-tui: one small tree, each with a message and a hint.
+
+The message says what went wrong and where; the hint says what to do about it. The terminal UI
+shows both beside what they concern, the command line prints both to stderr and exits non-zero.
+"""
+
+from __future__ import annotations
+
+
+class LlamaTuiError(Exception):
+    """Anything that a person is told about. `str(error)` is the message alone."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class SettingsError(LlamaTuiError):
+    """A value in a file, a variable, a flag or the form that cannot be used."""
+
+
+class ModelNameError(LlamaTuiError):
+    """A model name that is unknown or means more than one file."""
+
+
+class BadModelFile(LlamaTuiError):
+    """A file that is not a GGUF that llama.cpp could read."""
+
+
+class EngineError(LlamaTuiError):
+    """An engine refused a request; the engine itself is well."""
+
+
+class ContextOverflow(EngineError):
+    """A prompt that the context cannot hold."""
+
+    def __init__(self, message: str, hint: str, prompt_tokens: int, n_ctx: int) -> None:
+        super().__init__(message, hint)
+        self.prompt_tokens = prompt_tokens
+        self.n_ctx = n_ctx
+
+
+class LoadFailed(EngineError):
+    """llama.cpp could not load the model with these parameters."""
+
+    def __init__(self, message: str, hint: str = "", log: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.log = log
+
+
+class MissingLlamaCpp(LoadFailed):
+    """llama-cpp-python is not installed, or cannot load its libraries."""
+
+
+class EngineDied(EngineError):
+    """The engine process ended without being asked to."""
+
+    def __init__(self, message: str, hint: str, log: tuple[str, ...]) -> None:
+        super().__init__(message, hint)
+        self.log = log
+
+
+class ProtocolError(EngineError):
+    """The other end of a socket speaks another version, or not this protocol at all."""
+
+
+class StoreError(LlamaTuiError):
+    """The database of conversations cannot be read or written."""

@@ -1,0 +1,1 @@
+"""Parameters and settings: one table, its layers, its files."""

@@ -1,0 +1,292 @@
+"""The one table of parameters.
+
+The form, the settings files, the environment, the command-line flags, the engine and the README's
+table are all made from it. A new sampler is one entry here and its line in `worker/sampler.py`.
+Defaults follow llama.cpp's own where this program has no reason to differ.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from llama_tui.settings.values import Param, Value, Values
+
+KV_TYPES = ("f16", "bf16", "f32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+
+_reload = partial(Param, kind="load", reload=True)
+_engine = partial(Param, kind="load")
+_sampling = partial(Param, kind="sampling")
+_app = partial(Param, kind="app", group="program")
+
+# fmt: off
+PARAMS: tuple[Param, ...] = (
+    # Sampling: these act on the next message.
+    _sampling(
+        name="system_prompt", type="str", default="", group="chat",
+        help="What the model is told before the conversation; empty = nothing.",
+    ),
+    _sampling(
+        name="max_tokens", type="int", default=None, group="chat",
+        help="Longest answer.",
+        unit="tokens", minimum=1, maximum=16777216, step=64, none_word="unlimited",
+    ),
+    _sampling(
+        name="seed", type="int", default=None, group="chat",
+        help="The same seed and prompt give the same answer.",
+        minimum=0, maximum=4294967294, none_word="random",
+    ),
+    _sampling(
+        name="stop", type="strings", default=(), group="chat",
+        help="The answer ends before any of these texts.",
+    ),
+    _sampling(
+        name="ignore_eos", type="bool", default=False, group="chat",
+        help="Go on where the model would end its answer.",
+    ),
+    _sampling(
+        name="temperature", type="float", default=0.7, group="sampling",
+        help="Higher is more varied, lower more certain; 0 always takes the likeliest token.",
+        minimum=0, maximum=5, step=0.1,
+    ),
+    _sampling(
+        name="top_k", type="int", default=40, group="sampling",
+        help="Keep the k likeliest tokens; 0 = all.",
+        minimum=0, maximum=1000000, step=5,
+    ),
+    _sampling(
+        name="top_p", type="float", default=0.95, group="sampling",
+        help="Keep the likeliest tokens up to this total probability; 1 = all.",
+        minimum=0, maximum=1, step=0.05,
+    ),
+    _sampling(
+        name="min_p", type="float", default=0.05, group="sampling",
+        help="Drop tokens below this share of the likeliest; 0 = none.",
+        minimum=0, maximum=1, step=0.01,
+    ),
+    _sampling(
+        name="typical_p", type="float", default=1.0, group="sampling",
+        help="Locally typical sampling; 1 = off.",
+        minimum=0, maximum=1, step=0.05,
+    ),
+    _sampling(
+        name="top_n_sigma", type="float", default=-1.0, group="sampling",
+        help="Keep logits within n standard deviations of the best; -1 = off.",
+        minimum=-1, maximum=100, step=0.5,
+    ),
+    _sampling(
+        name="repeat_penalty", type="float", default=1.0, group="penalties",
+        help="Divides the logits of recent tokens; 1 = off.",
+        minimum=0.01, maximum=10, step=0.05,
+    ),
+    _sampling(
+        name="presence_penalty", type="float", default=0.0, group="penalties",
+        help="Taken from tokens seen at all; 0 = off.",
+        minimum=-10, maximum=10, step=0.1,
+    ),
+    _sampling(
+        name="frequency_penalty", type="float", default=0.0, group="penalties",
+        help="Taken once for each time seen; 0 = off.",
+        minimum=-10, maximum=10, step=0.1,
+    ),
+    _sampling(
+        name="penalty_last_n", type="int", default=64, group="penalties",
+        help="How far the penalties look back; 0 = off, -1 = the whole context.",
+        unit="tokens", minimum=-1, maximum=16777216, step=64,
+    ),
+    _sampling(
+        name="dry_multiplier", type="float", default=0.0, group="penalties",
+        help="Strength of DRY, which punishes repeated sequences; 0 = off.",
+        minimum=0, maximum=100, step=0.1,
+    ),
+    _sampling(
+        name="dry_base", type="float", default=1.75, group="penalties",
+        help="Growth of the DRY penalty for each repeated token.",
+        minimum=1, maximum=100, step=0.05,
+    ),
+    _sampling(
+        name="dry_allowed_length", type="int", default=2, group="penalties",
+        help="Repeats up to this length are free.",
+        unit="tokens", minimum=0, maximum=1000000,
+    ),
+    _sampling(
+        name="dry_penalty_last_n", type="int", default=-1, group="penalties",
+        help="How far DRY looks back; 0 = off, -1 = the whole context.",
+        unit="tokens", minimum=-1, maximum=16777216, step=64,
+    ),
+    _sampling(
+        name="dry_sequence_breakers", type="strings", default=("\n", ":", "\"", "*"), group="penalties",
+        help="Texts that a repeat does not reach across.",
+    ),
+    _sampling(
+        name="xtc_probability", type="float", default=0.0, group="other samplers",
+        help="How often XTC removes the likeliest tokens; 0 = off.",
+        minimum=0, maximum=1, step=0.05,
+    ),
+    _sampling(
+        name="xtc_threshold", type="float", default=0.1, group="other samplers",
+        help="Probability above which XTC may remove; over 0.5 = off.",
+        minimum=0, maximum=1, step=0.05,
+    ),
+    _sampling(
+        name="mirostat", type="int", default=0, group="other samplers",
+        help="Mirostat 1 or 2 in place of the truncating samplers; 0 = off.",
+        minimum=0, maximum=2,
+    ),
+    _sampling(
+        name="mirostat_tau", type="float", default=5.0, group="other samplers",
+        help="Surprise that Mirostat aims at.",
+        minimum=0, maximum=100, step=0.5,
+    ),
+    _sampling(
+        name="mirostat_eta", type="float", default=0.1, group="other samplers",
+        help="How fast Mirostat adapts.",
+        minimum=0, maximum=1, step=0.05,
+    ),
+    # Load: a loaded model must be loaded again for these, except where `_engine` says otherwise.
+    _reload(
+        name="n_ctx", type="int", default=2048, group="context",
+        help="Context window; rounded up to a multiple of 256.",
+        unit="tokens", minimum=16, maximum=16777216, step=1024, none_word="model", variables=("LLAMA_CPP_N_CTX",),
+    ),
+    _reload(
+        name="n_gpu_layers", type="int", default=0, group="devices",
+        help="Layers on the GPU; 0 = none, -1 = all.",
+        minimum=-1, maximum=100000, variables=("LLAMA_CPP_N_GPU_LAYERS",),
+    ),
+    _reload(
+        name="n_threads", type="int", default=None, group="devices",
+        help="Threads that generate; auto = the physical cores this process may use.",
+        minimum=1, maximum=512, none_word="auto", variables=("LLAMA_CPP_N_THREADS",),
+    ),
+    _reload(
+        name="n_threads_batch", type="int", default=None, group="devices",
+        help="Threads that read the prompt; auto = as n_threads.",
+        minimum=1, maximum=512, none_word="auto",
+    ),
+    _reload(
+        name="split_mode", type="choice", default="layer", group="devices",
+        help="How a model is split over several GPUs.",
+        choices=("none", "layer", "row"),
+    ),
+    _reload(
+        name="main_gpu", type="int", default=0, group="devices",
+        help="GPU that holds the model when it is not split.",
+        minimum=0, maximum=63,
+    ),
+    _reload(
+        name="tensor_split", type="floats", default=(), group="devices",
+        help="Share of each GPU; empty = by free memory.",
+    ),
+    _reload(
+        name="offload_kqv", type="bool", default=True, group="devices",
+        help="Keep the KV cache on the GPU with its layers.",
+    ),
+    _reload(
+        name="flash_attn", type="choice", default="auto", group="context",
+        help="Flash attention.",
+        choices=("auto", "on", "off"),
+    ),
+    _reload(
+        name="type_k", type="choice", default="f16", group="context",
+        help="Type of the K cache.",
+        choices=KV_TYPES,
+    ),
+    _reload(
+        name="type_v", type="choice", default="f16", group="context",
+        help="Type of the V cache; a quantized one needs flash attention.",
+        choices=KV_TYPES,
+    ),
+    _reload(
+        name="n_batch", type="int", default=2048, group="context",
+        help="Most tokens in one call.",
+        unit="tokens", minimum=1, maximum=65536, step=256,
+    ),
+    _reload(
+        name="n_ubatch", type="int", default=512, group="context",
+        help="Tokens computed at once; a stop waits for at most one such chunk.",
+        unit="tokens", minimum=1, maximum=65536, step=128,
+    ),
+    _reload(
+        name="use_mmap", type="bool", default=True, group="file",
+        help="Map the file in place of reading it.",
+    ),
+    _reload(
+        name="use_mlock", type="bool", default=False, group="file",
+        help="Keep the weights from being swapped out.",
+    ),
+    _reload(
+        name="rope_freq_base", type="float", default=None, group="rope",
+        help="RoPE base frequency.",
+        minimum=0, maximum=1000000000000.0, none_word="model",
+    ),
+    _reload(
+        name="rope_freq_scale", type="float", default=None, group="rope",
+        help="RoPE frequency scale.",
+        minimum=0, maximum=1000, step=0.1, none_word="model",
+    ),
+    _reload(
+        name="rope_scaling", type="choice", default=None, group="rope",
+        help="How RoPE is stretched past the trained context.",
+        choices=("none", "linear", "yarn", "longrope"), none_word="model",
+    ),
+    _reload(
+        name="yarn_orig_ctx", type="int", default=None, group="rope",
+        help="Context the model was trained with, for YaRN.",
+        unit="tokens", minimum=1, maximum=16777216, none_word="model",
+    ),
+    _reload(
+        name="yarn_ext_factor", type="float", default=None, group="rope",
+        help="YaRN extrapolation mix.",
+        minimum=0, maximum=1000, step=0.1, none_word="model",
+    ),
+    _reload(
+        name="yarn_attn_factor", type="float", default=None, group="rope",
+        help="YaRN attention magnitude.",
+        minimum=0, maximum=1000, step=0.1, none_word="model",
+    ),
+    _reload(
+        name="yarn_beta_fast", type="float", default=None, group="rope",
+        help="YaRN low correction dimension.",
+        minimum=0, maximum=1000, none_word="model",
+    ),
+    _reload(
+        name="yarn_beta_slow", type="float", default=None, group="rope",
+        help="YaRN high correction dimension.",
+        minimum=0, maximum=1000, none_word="model",
+    ),
+    _engine(
+        name="timeout", type="float", default=300.0, group="engine",
+        help="Longest time that loading may take.",
+        unit="s", minimum=1, maximum=86400, step=60,
+    ),
+    _engine(
+        name="idle_timeout", type="float", default=300.0, group="engine",
+        help="Unused for this long, a model unloads itself; 0 = never.",
+        unit="s", minimum=0, maximum=31536000, step=60,
+    ),
+    # The program itself.
+    _app(
+        name="model_dir", type="str", default="~/llama_models",
+        help="Folder of GGUF files, searched with its subfolders.",
+        variables=("LLAMA_CPP_MODEL_DIR",),
+    ),
+    _app(name="theme", type="str", default="night", help="Theme: one of the program or a file of your own."),
+)
+# fmt: on
+
+BY_NAME: dict[str, Param] = {param.name: param for param in PARAMS}
+
+
+def defaults(kind: str) -> dict[str, Value]:
+    """The default of every parameter of a kind."""
+    return {param.name: param.default for param in PARAMS if param.kind == kind}
+
+
+def load_identity(values: Values) -> dict[str, Value]:
+    """The values that decide whether two engines of one file are the same engine."""
+    return {param.name: values.get(param.name, param.default) for param in PARAMS if param.reload}
+
+
+def sampling(values: Values) -> dict[str, Value]:
+    """The sampling values among `values`, defaults where one is not there."""
+    return {param.name: values.get(param.name, param.default) for param in PARAMS if param.kind == "sampling"}
