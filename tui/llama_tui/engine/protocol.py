@@ -251,8 +251,15 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     done: bool = True
 
 
+class Bye(msgspec.Struct, frozen=True, tag="bye"):
+    """The engine ends in good order; a connection that closes without it means that it died."""
+
+    id: int
+    reason: Literal["asked", "idle", "failed"]
+
+
 GenerationEvent = Queued | Started | Prefilled | Token | Finished | Failed
-Event = Welcome | State | Queued | Started | Prefilled | Token | Finished | Failed | Done
+Event = Welcome | State | Queued | Started | Prefilled | Token | Finished | Failed | Done | Bye
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

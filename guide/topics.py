@@ -1,0 +1,57 @@
+"""The topics: what the guide knows, read from TOML files that a person writes."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+REFUSAL = "refuse"
+UNSURE = ("refuse", "unclear")
+"""Answers that promise nothing: giving one of them is never confidently wrong."""
+SUGGESTIONS = ("How do I switch models?", "What do the keys do?", "How do I use my GPU?")
+SUGGESTED = {"switch": SUGGESTIONS[0], "keys": SUGGESTIONS[1], "gpu": SUGGESTIONS[2]}
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One answer and the ways to ask for it."""
+
+    id: str
+    answer: str
+    opening: str
+    forms: dict[str, list[str]] = field(default_factory=dict)
+    wide: bool = True
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question written by hand apart from the training data, and the topic that answers it."""
+
+    topic: str
+    text: str
+
+
+def load_topics(folder: Path = HERE / "topics") -> list[Topic]:
+    """Every topic, in a fixed order."""
+    topics: list[Topic] = []
+    for path in sorted(folder.glob("*.toml")):
+        for entry in tomllib.loads(path.read_text("utf-8"))["topic"]:
+            answer = entry["answer"].strip()
+            opening = entry.get("opening") or answer[: answer.index("**", 2) + 2]
+            if not answer.startswith(opening):
+                raise ValueError(f"{path.name}: {entry['id']} does not begin with {opening!r}")
+            kinds = ("ask", "do", "what", "where", "problem")
+            forms = {kind: entry[kind] for kind in kinds if entry.get(kind)}
+            topics.append(Topic(entry["id"], answer, opening, forms, entry.get("wide", True)))
+    openings = [topic.opening for topic in topics]
+    if len(set(openings)) != len(openings):
+        raise ValueError("two topics open with the same words")
+    return topics
+
+
+def load_heldout(path: Path = HERE / "heldout.toml") -> list[Asked]:
+    """Questions never trained on, with the topic each belongs to."""
+    table = tomllib.loads(path.read_text("utf-8"))
+    return [Asked(topic, text) for topic, texts in table.items() for text in texts]

@@ -1,0 +1,192 @@
+"""One connection to an engine: requests out, events back to whoever asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import msgspec
+
+from llama_tui.engine import protocol
+from llama_tui.engine.protocol import (
+    VERSION,
+    Attach,
+    Bye,
+    Cancel,
+    Configure,
+    Done,
+    Event,
+    Failed,
+    Finished,
+    Generate,
+    GenerationEvent,
+    Hello,
+    Message,
+    Prefilled,
+    Queued,
+    Request,
+    Started,
+    State,
+    Token,
+    Unload,
+    Watch,
+    Welcome,
+)
+from llama_tui.errors import ContextOverflow, EngineError, LoadFailed, MissingLlamaCpp, ProtocolError
+from llama_tui.settings.values import Value
+
+_HELLO_SECONDS = 15.0
+"""An engine greets within milliseconds once Python has started; a loaded machine takes longer."""
+
+_ANSWER_SECONDS = 10.0
+"""Requests other than generations are answered at once."""
+
+
+class ConnectionLost(EngineError):
+    """The socket closed. `asked` is the engine's own reason when it ended in good order."""
+
+    def __init__(self, bye: Bye | None) -> None:
+        super().__init__("The connection to the engine was lost" if bye is None else "The engine has ended")
+        self.bye = bye
+
+
+class EngineClient:
+    """Made by `connect`. Its iterators raise `ConnectionLost` when the engine goes away, and a
+    `Failed` event as the error of `errors.py` that it stands for."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._ids = itertools.count(1)
+        self._inboxes: dict[int, asyncio.Queue[Event | None]] = {}
+        self._bye: Bye | None = None
+        self._closed = False
+        self._receiver = asyncio.create_task(self._receive())
+        self.welcome: Welcome
+
+    @classmethod
+    async def connect(cls, path: Path) -> EngineClient:
+        """Connect and greet. Raises OSError where nobody listens, `ProtocolError` where somebody
+        speaks another version, `ConnectionLost` where the engine dies meanwhile."""
+        reader, writer = await asyncio.open_unix_connection(str(path), limit=protocol.LINE_LIMIT)
+        client = cls(reader, writer)
+        try:
+            welcome = await client._ask(Hello(client._next(), VERSION), _HELLO_SECONDS)
+            if not isinstance(welcome, Welcome):
+                raise ProtocolError("The engine did not greet", "Unload it and load the model again.")
+            client.welcome = welcome
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    async def watch(self) -> AsyncGenerator[State, None]:
+        """The engine's state now and whenever it changes, until the connection ends."""
+        async for event in self._stream(Watch(self._next())):
+            if isinstance(event, State):
+                yield event
+
+    async def generate(
+        self, name: str, messages: tuple[Message, ...], params: dict[str, Value]
+    ) -> AsyncGenerator[GenerationEvent, None]:
+        """The events of an answer, up to `Finished`."""
+        async for event in self._generation(Generate(self._next(), name, messages, params)):
+            yield event
+
+    async def attach(self, name: str, after: int = -1) -> AsyncGenerator[GenerationEvent, None]:
+        """The events of an answer that was asked for before, those after seq `after`."""
+        async for event in self._generation(Attach(self._next(), name, after)):
+            yield event
+
+    async def cancel(self, name: str) -> None:
+        """Stop a generation; its own events tell when it has stopped."""
+        await self._ask(Cancel(self._next(), name), _ANSWER_SECONDS)
+
+    async def configure(self, idle_timeout: float) -> None:
+        """Set how long, in seconds, the engine lives without being used; 0 = for ever."""
+        await self._ask(Configure(self._next(), idle_timeout), _ANSWER_SECONDS)
+
+    async def unload(self, *, unless_shared: bool = False) -> bool:
+        """End the engine. False when it stays because others use it."""
+        try:
+            answer = await self._ask(Unload(self._next(), unless_shared), _ANSWER_SECONDS)
+        except ConnectionLost as lost:
+            return lost.bye is not None
+        return isinstance(answer, Done) and answer.done
+
+    async def close(self) -> None:
+        """Leave; the engine and its generations go on."""
+        self._closed = True
+        self._receiver.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._receiver
+        self._writer.close()
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            async with asyncio.timeout(1):
+                await self._writer.wait_closed()
+
+    def _next(self) -> int:
+        return next(self._ids)
+
+    async def _receive(self) -> None:
+        try:
+            while line := await self._reader.readline():
+                event = protocol.decode_event(line)
+                if isinstance(event, Bye):
+                    self._bye = event
+                elif inbox := self._inboxes.get(event.id):
+                    inbox.put_nowait(event)
+        except (OSError, ValueError, msgspec.DecodeError):
+            pass  # a broken stream ends like a closed one
+        finally:
+            self._closed = True
+            for inbox in self._inboxes.values():
+                inbox.put_nowait(None)
+
+    async def _ask(self, request: Request, seconds: float) -> Event:
+        try:
+            async with asyncio.timeout(seconds), contextlib.aclosing(self._stream(request)) as events:
+                return await anext(events)
+        except TimeoutError:
+            raise ProtocolError("The engine does not answer", "Unload it; a hung engine can be killed.") from None
+
+    async def _generation(self, request: Generate | Attach) -> AsyncGenerator[GenerationEvent, None]:
+        async with contextlib.aclosing(self._stream(request)) as events:
+            async for event in events:
+                if isinstance(event, Queued | Started | Prefilled | Token | Finished):
+                    yield event
+                    if isinstance(event, Finished):
+                        return
+
+    async def _stream(self, request: Request) -> AsyncGenerator[Event, None]:
+        inbox: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._inboxes[request.id] = inbox
+        try:
+            if self._closed:
+                raise ConnectionLost(self._bye)
+            self._writer.write(protocol.encode(request))
+            while event := await inbox.get():
+                if isinstance(event, Failed):
+                    raise error_of(event)
+                yield event
+            raise ConnectionLost(self._bye)
+        finally:
+            del self._inboxes[request.id]
+
+
+def error_of(event: Failed) -> EngineError:
+    """The error that a `Failed` event stands for."""
+    match event.code:
+        case "context":
+            return ContextOverflow(event.message, event.hint, event.prompt_tokens, event.n_ctx)
+        case "load":
+            return LoadFailed(event.message, event.hint, event.log)
+        case "missing":
+            return MissingLlamaCpp(event.message, event.hint, event.log)
+        case "version":
+            return ProtocolError(event.message, event.hint)
+        case "request" | "internal":
+            return EngineError(event.message, event.hint)

@@ -1,0 +1,130 @@
+"""One engine as this program holds it: its connection, its latest state, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from typing import Literal
+
+from llama_tui.engine.client import ConnectionLost, EngineClient
+from llama_tui.engine.process import EnginePlace, EngineProcess, post_mortem
+from llama_tui.engine.protocol import EngineSpec, GenerationEvent, Message, State, Token
+from llama_tui.errors import EngineDied, EngineError
+from llama_tui.settings.values import Value
+
+Condition = Literal["loading", "ready", "busy", "failed", "died", "unloaded"]
+
+_UNLOAD_SECONDS = 5.0
+_REAP_SECONDS = 2.0
+
+
+class Engine:
+    """Made by the pool. `on_change` is called whenever `state` or `condition` changes.
+
+    `process` is there when this program started the engine; of an engine that another program
+    started only the socket is known.
+    """
+
+    def __init__(
+        self,
+        place: EnginePlace,
+        client: EngineClient,
+        process: EngineProcess | None,
+        on_change: Callable[[Engine], None],
+    ) -> None:
+        self.place = place
+        self.spec: EngineSpec = client.welcome.spec
+        self.pid: int = client.welcome.pid
+        self.state: State | None = None
+        self.error: EngineError | None = None
+        self.end_reason: Literal["asked", "idle", "failed"] | None = None
+        self._client = client
+        self._process = process
+        self._on_change = on_change
+        self._watcher = asyncio.create_task(self._watch())
+
+    @property
+    def condition(self) -> Condition:
+        """What the engine is doing, or how it ended."""
+        if self.error:
+            return "died" if isinstance(self.error, EngineDied) else "failed"
+        if self.end_reason:
+            return "unloaded"
+        if self.state is None or self.state.phase == "loading":
+            return "loading"
+        return "busy" if self.state.phase == "busy" else "ready"
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes requests."""
+        return not self.error and not self.end_reason
+
+    @property
+    def started_here(self) -> bool:
+        """Whether this program started the process."""
+        return self._process is not None
+
+    async def generate(
+        self, name: str, messages: tuple[Message, ...], params: dict[str, Value]
+    ) -> AsyncGenerator[GenerationEvent, None]:
+        """The events of an answer, up to `Finished`. Raises `EngineDied` with a post-mortem when
+        the process ends meanwhile, another `EngineError` when it refuses."""
+        doing = "loading" if self.condition == "loading" else "reading the prompt"
+        try:
+            async with contextlib.aclosing(self._client.generate(name, messages, params)) as events:
+                async for event in events:
+                    doing = "generating" if isinstance(event, Token) else "reading the prompt"
+                    yield event
+        except ConnectionLost as lost:
+            raise await self._explain(lost, doing) from lost
+
+    async def cancel(self, name: str) -> None:
+        """Stop a generation; one that has ended already is no error."""
+        with contextlib.suppress(ConnectionLost):
+            await self._client.cancel(name)
+
+    async def configure(self, idle_timeout: float) -> None:
+        """Set the seconds after which the engine unloads itself when unused; 0 = never."""
+        with contextlib.suppress(ConnectionLost):
+            await self._client.configure(idle_timeout)
+
+    async def unload(self, *, unless_shared: bool = False) -> bool:
+        """End the engine and wait until its memory is given back; False when others keep it."""
+        if not self.alive:
+            return True
+        if not await self._client.unload(unless_shared=unless_shared):
+            return False
+        await asyncio.wait([self._watcher], timeout=_UNLOAD_SECONDS)
+        if self._process and await self._process.wait(_UNLOAD_SECONDS) is None:
+            self._process.kill()
+            await self._process.wait(_REAP_SECONDS)
+        return True
+
+    async def leave(self) -> None:
+        """Let go of the engine; it lives on until its idle timeout."""
+        self._watcher.cancel()
+        await asyncio.wait([self._watcher])
+        await self._client.close()
+
+    async def _watch(self) -> None:
+        try:
+            async for state in self._client.watch():
+                self.state = state
+                self._on_change(self)
+        except ConnectionLost as lost:
+            condition = self.condition
+            error = await self._explain(lost, {"loading": "loading", "busy": "generating"}.get(condition, "idle"))
+            self.end_reason = lost.bye.reason if lost.bye else None
+            self.error = self.error or (None if lost.bye else error)
+        except EngineError as error:
+            self.error = error
+        await self._client.close()
+        self._on_change(self)
+
+    async def _explain(self, lost: ConnectionLost, doing: str) -> EngineError:
+        """Why the connection ended, in words for a person."""
+        if lost.bye:
+            return EngineError(f"{self.spec.name} was unloaded while {doing}.", "F5 loads it again.")
+        exit_code = await self._process.wait(_REAP_SECONDS) if self._process else None
+        return post_mortem(self.spec.name, doing, exit_code, self.place.log)

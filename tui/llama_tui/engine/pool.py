@@ -1,0 +1,131 @@
+"""The engines of this user: those that run, those that this program starts, their end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from llama_tui.engine.client import ConnectionLost, EngineClient
+from llama_tui.engine.engine import Engine
+from llama_tui.engine.process import EnginePlace, EngineProcess, engine_place, post_mortem, remove_stale, spawn
+from llama_tui.engine.protocol import EngineSpec
+from llama_tui.errors import BadModelFile, EngineError, LlamaTuiError, ProtocolError
+from llama_tui.paths import Paths
+from llama_tui.settings.values import Value
+
+_CONNECT_TRIES = 3
+
+
+class Pool:
+    """Knows every engine in the runtime directory: the directory is the list.
+
+    `on_change` is called with an engine whenever something about it changes. `close` must be
+    awaited at the end.
+    """
+
+    def __init__(self, paths: Paths, on_change: Callable[[Engine], None]) -> None:
+        self._paths = paths
+        self._on_change = on_change
+        self._engines: dict[Path, Engine] = {}
+        self._connecting = asyncio.Lock()
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """The living engines, and those that failed or died since they were last asked for."""
+        return tuple(self._engines.values())
+
+    def of_file(self, path: Path) -> tuple[Engine, ...]:
+        """The engines of one model file."""
+        resolved = str(path.resolve())
+        return tuple(engine for engine in self.engines if engine.spec.path == resolved)
+
+    async def acquire(self, name: str, path: Path, params: dict[str, Value]) -> Engine:
+        """Attach to the engine of this file with these load parameters, or start it.
+
+        Returns as soon as the engine answers; the model may still be loading. Raises
+        `BadModelFile` where the file is gone, `LlamaTuiError` where no engine can be started.
+        """
+        try:
+            place = engine_place(self._paths, path, params)
+        except OSError as error:
+            raise BadModelFile(f"{path} cannot be read: {error.strerror}", "Press r in the Models pane.") from error
+        async with self._connecting:
+            known = self._engines.get(place.socket)
+            if known and known.alive:
+                return known
+            return await self._attach_or_spawn(place, EngineSpec(name, str(path.resolve()), str(place.socket), params))
+
+    async def _attach_or_spawn(self, place: EnginePlace, spec: EngineSpec) -> Engine:
+        for _ in range(_CONNECT_TRIES):
+            try:
+                process = await spawn(self._paths, place, spec)
+            except OSError as error:
+                raise EngineError(
+                    f"No engine can be started: {error}", "Check the disk's room and the rights of the state folder."
+                ) from error
+            try:
+                return self._add(place, await EngineClient.connect(place.socket), process)
+            except (OSError, ConnectionLost, ProtocolError) as error:
+                if process:
+                    exit_code = await process.wait(2)
+                    raise post_mortem(spec.name, "starting", exit_code, place.log) from error
+                # Somebody else's engine ended just now: start our own.
+        raise EngineError(f"The engine of {spec.name} does not answer.", f"Remove {place.socket} if it stays so.")
+
+    def _add(self, place: EnginePlace, client: EngineClient, process: EngineProcess | None) -> Engine:
+        engine = self._engines[place.socket] = Engine(place, client, process, self._changed)
+        self._on_change(engine)
+        return engine
+
+    def _changed(self, engine: Engine) -> None:
+        if engine.condition == "unloaded" and self._engines.get(engine.place.socket) is engine:
+            del self._engines[engine.place.socket]
+        self._on_change(engine)
+
+    async def scan(self) -> None:
+        """Find engines that other programs have started, and remove what dead ones left."""
+        try:
+            sockets = {self._paths.runtime / name for name in os.listdir(self._paths.runtime) if name.endswith(".sock")}
+        except OSError:
+            return
+        for path in sockets:
+            async with self._connecting:
+                known = self._engines.get(path)
+                if not known or not known.alive:
+                    await self._discover(path)
+
+    async def _discover(self, path: Path) -> None:
+        try:
+            client = await EngineClient.connect(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(remove_stale, path)
+            return
+        except LlamaTuiError:
+            return
+        spec = client.welcome.spec
+        try:
+            place = engine_place(self._paths, Path(spec.path), spec.params)
+        except OSError:  # the file is gone, the engine still holds it
+            place = EnginePlace(path, path.with_suffix(".lock"), self._paths.logs / f"{path.stem}.log")
+        self._add(EnginePlace(path, path.with_suffix(".lock"), place.log), client, None)
+
+    def dismiss(self, engine: Engine) -> None:
+        """Forget an engine that failed or died."""
+        if not engine.alive and self._engines.get(engine.place.socket) is engine:
+            del self._engines[engine.place.socket]
+            self._on_change(engine)
+
+    async def close(self) -> tuple[str, ...]:
+        """End the engines that this program started and nobody else uses; the names of those that
+        live on."""
+        stay: list[str] = []
+        for engine in self.engines:
+            if engine.alive and not (engine.started_here and await engine.unload(unless_shared=True)):
+                stay.append(engine.spec.name)
+            await engine.leave()
+        self._engines.clear()
+        return tuple(stay)

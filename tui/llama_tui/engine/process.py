@@ -1,0 +1,184 @@
+"""Engine processes: starting one, finding the running one, and what a dead one left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from llama_tui.engine.protocol import VERSION, EngineSpec
+from llama_tui.errors import EngineDied, LlamaTuiError
+from llama_tui.paths import SOCKET_PATH_LIMIT, Paths, ensure, private
+from llama_tui.settings.params import load_identity
+from llama_tui.settings.values import Value
+
+_LOG_BYTES = 1024 * 1024
+_LOG_COPIES = 2
+_TAIL_BYTES = 16 * 1024
+_TAIL_LINES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlace:
+    """Where the engine of one file with one set of load parameters listens and logs."""
+
+    socket: Path
+    lock: Path
+    log: Path
+
+
+def engine_place(paths: Paths, model: Path, params: dict[str, Value]) -> EnginePlace:
+    """The same file with the same parameters has the same place, whoever asks.
+
+    A file that was replaced (another size or time of change) is another file. Raises OSError where
+    it is not there, `LlamaTuiError` where the socket's path would be too long.
+    """
+    model = model.resolve()
+    found = model.stat()
+    identity = [VERSION, str(model), found.st_size, found.st_mtime_ns, load_identity(params)]
+    digest = hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:16]
+    path = paths.runtime / f"{digest}.sock"
+    if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
+        raise LlamaTuiError(
+            f"The path of the engine's socket is too long: {path}",
+            f"A Unix socket's path may have {SOCKET_PATH_LIMIT} bytes: set XDG_RUNTIME_DIR to a shorter folder.",
+        )
+    return EnginePlace(path, path.with_suffix(".lock"), paths.logs / f"{model.stem[:80]}-{digest}.log")
+
+
+class EngineProcess:
+    """A process that this program has started; others start some too, and those are not ours."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    async def wait(self, seconds: float) -> int | None:
+        """Its exit code (negative: the signal), None if it still runs after that time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                return await self._process.wait()
+        return None
+
+    def kill(self) -> None:
+        """End it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+
+async def spawn(paths: Paths, place: EnginePlace, spec: EngineSpec) -> EngineProcess | None:
+    """Start an engine unless one listens there already (None).
+
+    The parent makes the listening socket and hands it down: clients can connect before the child
+    runs, and two programs that start the same engine at once agree through the lock.
+    """
+    private(paths.runtime)
+    ensure(paths.logs)
+    with place.lock.open("w") as lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        if _listens(place.socket):
+            return None
+        place.socket.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as listening, _open_log(place.log) as log:
+            listening.bind(str(place.socket))
+            listening.listen(128)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "llama_tui.worker",
+                str(listening.fileno()),
+                msgspec.json.encode(spec).decode(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(listening.fileno(),),
+                start_new_session=True,
+                # The order that nvidia-smi shows; without it the same number names another GPU.
+                env={**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PYTHONUNBUFFERED": "1"},
+            )
+    return EngineProcess(process)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def _open_log(path: Path) -> BinaryIO:
+    if path.exists() and path.stat().st_size > _LOG_BYTES:
+        for number in range(_LOG_COPIES, 1, -1):
+            with contextlib.suppress(FileNotFoundError):
+                path.with_suffix(f".log.{number - 1}").replace(path.with_suffix(f".log.{number}"))
+        path.replace(path.with_suffix(".log.1"))
+    log = path.open("ab")
+    log.write(b"\n")
+    return log
+
+
+def remove_stale(path: Path) -> None:
+    """Remove the socket of an engine that died, if nobody listens there."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _listens(path):
+            path.unlink(missing_ok=True)
+
+
+def post_mortem(name: str, doing: str, exit_code: int | None, log: Path) -> EngineDied:
+    """What is known of an engine that died: how it ended, what it was doing, its last words."""
+    how = _in_words(exit_code)
+    hint = "F5 loads it again. "
+    if exit_code == -signal.SIGKILL:
+        hint += "SIGKILL is also how the kernel frees memory: try a smaller n_ctx or fewer layers."
+    elif exit_code is not None and exit_code < 0:
+        hint += "If it dies again: fewer GPU layers, a smaller n_ctx, or another build of llama-cpp-python."
+    return EngineDied(f"The engine of {name} {how} while {doing}.", hint.strip(), log_tail(log))
+
+
+def _in_words(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "ended without a word"
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    try:
+        number = signal.Signals(-exit_code)
+    except ValueError:
+        return f"was ended by signal {-exit_code}"
+    words = {
+        signal.SIGKILL: "was killed",
+        signal.SIGSEGV: "crashed: invalid memory access",
+        signal.SIGABRT: "gave up on an internal check",
+        signal.SIGBUS: "lost a part of its model file",
+        signal.SIGTERM: "was asked to end",
+    }.get(number, "was ended")
+    return f"{words} ({number.name})"
+
+
+def log_tail(log: Path) -> tuple[str, ...]:
+    """The last lines that llama.cpp printed. Python's own account of a crash is left to the file."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ()
+    lines = [line.rstrip() for line in text.partition("Fatal Python error")[0].splitlines() if line.strip()]
+    return tuple(lines[-_TAIL_LINES:])

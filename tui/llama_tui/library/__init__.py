@@ -1,0 +1,1 @@
+"""The files of models: their headers, the folders they lie in, their names."""

@@ -1,0 +1,63 @@
+"""`python -m llama_tui.worker FD SPEC`: one engine, started by `llama_tui.engine.process`.
+
+FD is a listening Unix socket that the parent made, so that a client can connect before this
+process has begun to run; SPEC is an `EngineSpec` as JSON. What this process prints goes where the
+parent has sent it: the engine's log file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+
+from llama_tui.engine.protocol import EngineSpec
+from llama_tui.worker.server import EndReason, Server
+
+
+def main() -> None:
+    """Run the engine until it ends, then leave without unwinding llama.cpp: the kernel takes its
+    memory back faster than its destructors."""
+    faulthandler.enable()
+    listening = socket.socket(fileno=int(sys.argv[1]))
+    spec = msgspec.json.decode(sys.argv[2], type=EngineSpec)
+    _volunteer_for_the_oom_killer()
+    own = _inode(spec.socket)
+    reason = asyncio.run(_serve(spec, listening))
+    if own is not None and _inode(spec.socket) == own:
+        Path(spec.socket).unlink(missing_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1 if reason == "failed" else 0)
+
+
+async def _serve(spec: EngineSpec, listening: socket.socket) -> EndReason:
+    server = Server(spec)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, server.end, "asked")
+    return await server.run(listening)
+
+
+def _volunteer_for_the_oom_killer() -> None:
+    """When memory runs out the kernel should end an engine, which can be started again, and not
+    the terminal that a person is looking at."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return Path(path).stat().st_ino
+    except OSError:
+        return None
+
+
+if __name__ == "__main__":
+    main()

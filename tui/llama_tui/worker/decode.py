@@ -1,0 +1,167 @@
+"""The decode loop: prefill with what the KV cache already holds, then token by token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from llama_tui.engine.protocol import FinishReason
+from llama_tui.errors import ContextOverflow, EngineError
+from llama_tui.settings.values import Value
+from llama_tui.worker.binding import AbortFlag, llama
+from llama_tui.worker.model import Model
+from llama_tui.worker.sampler import Sampler
+from llama_tui.worker.text import AnswerText
+
+_FLUSH_SECONDS = 0.025
+"""Text is handed on this often at most: a client's work per event outweighs a token's."""
+
+_ABORTED = 2
+"""What llama_decode returns when the abort callback stopped it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a generation ended; times in seconds of `time.monotonic`, `first_token` None without one."""
+
+    reason: FinishReason
+    completion_tokens: int
+    prefilled: float
+    first_token: float | None
+    ended: float
+
+
+class Decoder:
+    """Runs one generation at a time on one model, and remembers what its KV cache holds."""
+
+    def __init__(self, model: Model, flag: AbortFlag) -> None:
+        self._model = model
+        self._flag = flag
+        self._memory = llama.llama_get_memory(model.context)
+        self._held: list[int] = []
+        flag.install(model.context)
+
+    @property
+    def n_past(self) -> int:
+        """Tokens in the KV cache."""
+        return len(self._held)
+
+    def check(self, prompt: Sequence[int]) -> None:
+        """Raise `ContextOverflow` for a prompt that leaves no room for a single token."""
+        over = len(prompt) + 1 - self._model.n_ctx
+        if over > 0:
+            raise ContextOverflow(
+                f"The prompt has {len(prompt):,} tokens, {over:,} more than the context of "
+                f"{self._model.n_ctx:,} can hold with an answer",
+                "Shorten it, start a new chat, or set a larger n_ctx and reload.",
+                len(prompt),
+                self._model.n_ctx,
+            )
+
+    def reuse(self, prompt: Sequence[int]) -> int:
+        """Drop from the KV cache what differs from the prompt; how many of its tokens stay.
+
+        At least one token is left to compute, since its logits start the answer. Recurrent models
+        cannot drop a part: theirs is cleared.
+        """
+        same = 0
+        for ours, theirs in zip(self._held, prompt, strict=False):
+            if ours != theirs:
+                break
+            same += 1
+        same = min(same, len(prompt) - 1)
+        if same < len(self._held) and not llama.llama_memory_seq_rm(self._memory, 0, same, -1):
+            llama.llama_memory_clear(self._memory, True)
+            same = 0
+        del self._held[same:]
+        return same
+
+    def prefill(self, prompt: Sequence[int], progress: Callable[[int, int], None]) -> bool:
+        """Compute the rest of the prompt after `reuse`; False when it was stopped.
+
+        In chunks of n_ubatch, each waited for: a stop then waits for one chunk at most, on GPUs
+        too, whose backends do not look at the abort flag.
+        """
+        context = self._model.context
+        while len(self._held) < len(prompt):
+            if self._flag.is_set:
+                return False
+            chunk = prompt[len(self._held) : len(self._held) + self._model.n_ubatch]
+            tokens = (llama.llama_token * len(chunk))(*chunk)
+            code = llama.llama_decode(context, llama.llama_batch_get_one(tokens, len(chunk)))
+            if code:
+                self._resynchronize(prompt)
+                if code == _ABORTED:
+                    return False
+                raise EngineError(f"llama.cpp could not compute the prompt (code {code})", "See the engine's log.")
+            llama.llama_synchronize(context)
+            self._held += chunk
+            progress(len(self._held), len(prompt))
+        return True
+
+    def generate(
+        self, prompt: Sequence[int], sampler: Sampler, params: Mapping[str, Value], emit: Callable[[str, int], None]
+    ) -> Outcome:
+        """Sample until the model, a limit, a stop string or the abort flag ends it.
+
+        `emit` gets text and the number of tokens so far, at most every 25 ms.
+        """
+        model, flag, context = self._model, self._flag, self._model.context
+        sample, decode, piece_of, clock = llama.llama_sampler_sample, llama.llama_decode, model.piece, time.monotonic
+        chain, held = sampler.chain, self._held
+        limit = _limit(params, model.n_ctx - len(prompt))
+        stops = params["stop"]
+        text = AnswerText([*map(str, stops if isinstance(stops, tuple) else ()), *model.template.stop])
+        one = (llama.llama_token * 1)()
+        batch = llama.llama_batch_get_one(one, 1)
+        pending: list[str] = []
+        count = 0
+        reason: FinishReason = "length"
+        prefilled = clock()
+        first: float | None = None
+        flushed = 0.0
+        while count < limit:
+            token = sample(chain, context, -1)
+            piece = piece_of(token)
+            if piece is None:
+                reason = "stop"
+                break
+            count += 1
+            if decided := text.feed(piece):
+                pending.append(decided)
+            now = clock()
+            if first is None:
+                first = now
+            if pending and now - flushed >= _FLUSH_SECONDS:
+                emit("".join(pending), count)
+                pending.clear()
+                flushed = now
+            if text.stopped:
+                reason = "stop"
+                break
+            if flag.is_set:
+                reason = "cancelled"
+                break
+            if count == limit:
+                break
+            one[0] = token
+            if code := decode(context, batch):
+                if code != _ABORTED:
+                    raise EngineError(f"llama.cpp could not compute a token (code {code})", "See the engine's log.")
+                reason = "cancelled"
+                break
+            held.append(token)
+        if rest := "".join(pending) + text.finish():
+            emit(rest, count)
+        return Outcome(reason, count, prefilled, first, clock())
+
+    def _resynchronize(self, prompt: Sequence[int]) -> None:
+        """After a stop the chunks that were finished stay valid: ask llama.cpp how many."""
+        valid = llama.llama_memory_seq_pos_max(self._memory, 0) + 1
+        self._held = list(prompt[:valid])
+
+
+def _limit(params: Mapping[str, Value], room: int) -> int:
+    wanted = params["max_tokens"]
+    return min(wanted, room) if isinstance(wanted, int) else room

@@ -1,0 +1,291 @@
+"""The engine's side of the socket: the generations, their queue, the state, and when to end."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from llama_tui.engine import protocol
+from llama_tui.engine.protocol import (
+    VERSION,
+    Attach,
+    Bye,
+    Cancel,
+    Configure,
+    Done,
+    EngineSpec,
+    Failed,
+    Finished,
+    Generate,
+    GenerationEvent,
+    Hello,
+    Queued,
+    Request,
+    State,
+    Unload,
+    Watch,
+    Welcome,
+)
+from llama_tui.errors import LlamaTuiError, MissingLlamaCpp
+from llama_tui.settings.params import BY_NAME
+from llama_tui.settings.values import Value
+from llama_tui.worker import memory
+from llama_tui.worker.connection import Connection, peer_uid
+from llama_tui.worker.generation import Generation
+from llama_tui.worker.runner import Runner
+
+_KEPT_GENERATIONS = 32
+"""Ended generations whose events stay for clients that come back."""
+
+_FAILED_SECONDS = 5.0
+"""How long an engine that could not load stays, at most, to say why."""
+
+EndReason = Literal["asked", "idle", "failed"]
+
+
+class Server:
+    """Owns the connections and the generations of one engine."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self._spec = spec
+        self._loop = asyncio.get_running_loop()
+        self._started = time.time()
+        self._connections: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._generations: collections.OrderedDict[str, Generation] = collections.OrderedDict()
+        self._waiting: list[Generation] = []
+        self._began = self._last_use = time.monotonic()
+        self._load_timeout = float(str(spec.params["timeout"]))
+        self._idle_timeout = float(str(spec.params["idle_timeout"]))
+        self._end: asyncio.Future[EndReason] = self._loop.create_future()
+        self._runner = Runner(
+            spec,
+            lambda: self._from_thread(self._changed),
+            lambda generation, event: self._from_thread(self._published, generation, event),
+        )
+        self._timed_out = False
+        self._failed_at: float | None = None
+
+    def _from_thread(self, function: Callable[..., None], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    async def run(self, listening: socket.socket) -> EndReason:
+        """Serve until asked to end, idle for too long, or failed to load."""
+        server = await asyncio.start_unix_server(self._serve, sock=listening, limit=protocol.LINE_LIMIT)
+        self._runner.start()
+        ticker = asyncio.create_task(self._tick())
+        reason = await self._end
+        ticker.cancel()
+        server.close()
+        for connection in list(self._connections):
+            connection.send(Bye(0, reason))
+        await asyncio.gather(*(connection.close() for connection in list(self._connections)))
+        return reason
+
+    def end(self, reason: EndReason) -> None:
+        """Let `run` return; the first reason counts."""
+        if not self._end.done():
+            self._end.set_result(reason)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if peer_uid(writer.get_extra_info("socket")) not in (os.getuid(), 0):
+            writer.close()
+            return
+        connection = Connection(self, reader, writer)
+        self._connections.add(connection)
+        try:
+            await connection.serve()
+        finally:
+            self._connections.discard(connection)
+            for generation in self._generations.values():
+                generation.forget(connection)
+            await connection.close()
+            self._changed()
+            if self._failed and not self._connections:
+                self.end("failed")
+
+    # Requests
+
+    def greet(self, connection: Connection, request: Hello) -> bool:
+        """Answer a hello; a client of another version must leave."""
+        if request.version != VERSION:
+            connection.send(
+                Failed(
+                    request.id,
+                    "version",
+                    f"This engine speaks version {VERSION} of the protocol, the client version {request.version}",
+                    "Unload the model and load it again with this version of llama-tui.",
+                )
+            )
+            return False
+        connection.send(Welcome(request.id, VERSION, os.getpid(), self._spec, self._started))
+        return True
+
+    def handle(self, connection: Connection, request: Request) -> None:
+        """Answer a request, now or by the events of a generation."""
+        match request:
+            case Watch(id):
+                connection.watching = id
+                connection.send(self._state(id))
+            case Generate():
+                self._generate(connection, request)
+            case Attach(id, name, after):
+                if generation := self._generations.get(name):
+                    generation.listen(connection, id, after)
+                else:
+                    connection.send(Failed(id, "request", "This engine does not know that generation", generation=name))
+            case Cancel(id, name):
+                self._cancel(name)
+                connection.send(Done(id))
+            case Configure(id, idle_timeout):
+                self._idle_timeout = idle_timeout
+                connection.send(Done(id))
+                self._changed()
+            case Unload(id, unless_shared):
+                shared = unless_shared and len(self._connections) > 1
+                connection.send(Done(id, done=not shared))
+                if not shared:
+                    self.end("asked")
+            case Hello():
+                self.greet(connection, request)
+
+    def _generate(self, connection: Connection, request: Generate) -> None:
+        problem = _problem(request.params)
+        if problem:
+            connection.send(Failed(request.id, "request", problem.message, problem.hint, request.generation))
+            return
+        if request.generation in self._generations:
+            connection.send(
+                Failed(request.id, "request", "A generation of that name exists", "Attach to it.", request.generation)
+            )
+            return
+        generation = Generation(request)
+        self._generations[generation.name] = generation
+        generation.listen(connection, request.id)
+        if self._failed:
+            generation.publish(self._failure())
+            return
+        if self._waiting or self._runner.current:
+            generation.publish(Queued(0, generation.name, 0, len(self._waiting) + bool(self._runner.current)))
+        self._waiting.append(generation)
+        self._runner.submit(generation)
+        self._changed()
+
+    def _cancel(self, name: str) -> None:
+        generation = self._generations.get(name)
+        if not generation or generation.ended or self._runner.cancel(generation):
+            return
+        # It never ran: the runner will pass it over, so its end is told here.
+        generation.publish(Finished(0, name, 0, "cancelled", 0, 0, 0, None, 0.0, 0.0))
+        self._leave_queue(generation)
+        self._changed()
+
+    # What the runner tells
+
+    def _published(self, generation: Generation, event: GenerationEvent) -> None:
+        if not generation.ended:
+            generation.publish(event)
+
+    def _changed(self) -> None:
+        current = self._runner.current
+        if current in self._waiting:
+            self._leave_queue(current)
+        if current or self._waiting or self._runner.info is None:
+            self._last_use = time.monotonic()
+        if self._failed:
+            self._failed_at = self._failed_at or time.monotonic()
+            for generation in self._waiting:
+                generation.publish(self._failure())
+            self._waiting.clear()
+        for connection in self._connections:
+            if connection.watching is not None:
+                connection.send(self._state(connection.watching))
+
+    def _leave_queue(self, generation: Generation | None) -> None:
+        """Take a generation out of the queue and tell those behind it their new place."""
+        self._waiting = [other for other in self._waiting if other is not generation]
+        for ahead, other in enumerate(self._waiting):
+            other.publish(Queued(0, other.name, 0, ahead + bool(self._runner.current)))
+
+    # Time
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(min(1.0, max(0.05, self._idle_timeout / 4)) if self._idle_timeout else 1.0)
+            now = time.monotonic()
+            ended = [name for name, generation in self._generations.items() if generation.ended]
+            for name in ended[:-_KEPT_GENERATIONS]:
+                del self._generations[name]
+            if self._loading and now - self._began > self._load_timeout:
+                self._timed_out = True
+            self._changed()
+            if self._failed_at and now - self._failed_at > _FAILED_SECONDS:
+                self.end("failed")
+            left = self._idle_seconds_left()
+            if left is not None and left <= 0:
+                self.end("idle")
+
+    def _idle_seconds_left(self) -> float | None:
+        if not self._idle_timeout or self._loading or self._runner.current or self._waiting:
+            return None
+        return self._idle_timeout - (time.monotonic() - self._last_use)
+
+    # State
+
+    @property
+    def _loading(self) -> bool:
+        return self._runner.info is None and not self._failed
+
+    @property
+    def _failed(self) -> bool:
+        return self._timed_out or self._runner.failure is not None
+
+    def _failure(self) -> Failed:
+        error = self._runner.failure
+        if error is None:
+            seconds = f"{self._load_timeout:g} s"
+            return Failed(
+                0, "load", f"Loading {self._spec.name} took longer than {seconds}", "Set a longer timeout and reload."
+            )
+        code = "missing" if isinstance(error, MissingLlamaCpp) else "load"
+        return Failed(0, code, error.message, error.hint, log=error.log)
+
+    def _state(self, request_id: int) -> State | Failed:
+        if self._failed:
+            return msgspec.structs.replace(self._failure(), id=request_id)
+        runner = self._runner
+        return State(
+            request_id,
+            phase="loading" if self._loading else "busy" if runner.current or self._waiting else "ready",
+            memory=memory.process_memory(runner.buffers),
+            progress=runner.progress if self._loading else None,
+            read_bytes=memory.bytes_read() if self._loading else None,
+            model=runner.info,
+            generating=runner.current.name if runner.current else None,
+            queued=len(self._waiting),
+            clients=len(self._connections),
+            idle_seconds_left=self._idle_seconds_left(),
+            n_past=runner.n_past,
+        )
+
+
+def _problem(params: dict[str, Value]) -> LlamaTuiError | None:
+    """The first sampling value that its parameter does not allow."""
+    for name, value in params.items():
+        param = BY_NAME.get(name)
+        if param is None or param.kind != "sampling":
+            return LlamaTuiError(f"{name} is not a sampling parameter", "See `llama-tui --help` for their names.")
+        try:
+            param.check(value)
+        except LlamaTuiError as error:
+            return error
+    return None
