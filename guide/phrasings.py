@@ -29,6 +29,10 @@ _DOMAIN = frozenset(
     "cores layers layer seed temperature quantization clipboard program llama-tui ssh terminal "
     "text value values field cache model's badge repetition penalty list palette files".split()
 )
+_SMALL = frozenset(
+    "a an the to i do does is are can my of in for on it me you how what please so and that this "
+    "there be was with at would should could have by".split()
+)
 _SYLLABLES = (
     "ba be bo cra dro el fi ga gri ho in ja ka li lo ma mo na ni or pa per qua ra ri sa so ste ta to "
     "tra u va vi wo ya zu ing er tion ent al ous ive ist ness ment an ar on us".split()
@@ -150,9 +154,12 @@ class Phrasings:
         if wide and rng.random() < 0.15:
             words[-1] = words[-1].rstrip("?.!")
             words += rng.choice(self.language.after).split()
-        if len(words) > 4 and rng.random() < 0.2:
+        if len(words) > 3 and rng.random() < 0.2:
             for _ in range(rng.choice((1, 1, 2))):
-                words.pop(rng.randrange(len(words)))
+                # Mostly small words: without its noun a question may mean anything.
+                small = [at for at, word in enumerate(words) if word in _SMALL]
+                if small and (len(words) < 8 or rng.random() < 0.8):
+                    words.pop(rng.choice(small))
         if len(words) > 3 and rng.random() < 0.08:
             at = rng.randrange(len(words) - 1)
             words[at], words[at + 1] = words[at + 1], words[at]

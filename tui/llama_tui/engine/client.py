@@ -13,6 +13,7 @@ import msgspec
 from llama_tui.engine import protocol
 from llama_tui.engine.protocol import (
     VERSION,
+    AnswerEvent,
     Attach,
     Bye,
     Cancel,
@@ -22,15 +23,10 @@ from llama_tui.engine.protocol import (
     Failed,
     Finished,
     Generate,
-    GenerationEvent,
     Hello,
     Message,
-    Prefilled,
-    Queued,
     Request,
-    Started,
     State,
-    Token,
     Unload,
     Watch,
     Welcome,
@@ -91,12 +87,12 @@ class EngineClient:
 
     async def generate(
         self, name: str, messages: tuple[Message, ...], params: dict[str, Value]
-    ) -> AsyncGenerator[GenerationEvent, None]:
+    ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`."""
         async for event in self._generation(Generate(self._next(), name, messages, params)):
             yield event
 
-    async def attach(self, name: str, after: int = -1) -> AsyncGenerator[GenerationEvent, None]:
+    async def attach(self, name: str, after: int = -1) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer that was asked for before, those after seq `after`."""
         async for event in self._generation(Attach(self._next(), name, after)):
             yield event
@@ -153,10 +149,10 @@ class EngineClient:
         except TimeoutError:
             raise ProtocolError("The engine does not answer", "Unload it; a hung engine can be killed.") from None
 
-    async def _generation(self, request: Generate | Attach) -> AsyncGenerator[GenerationEvent, None]:
+    async def _generation(self, request: Generate | Attach) -> AsyncGenerator[AnswerEvent, None]:
         async with contextlib.aclosing(self._stream(request)) as events:
             async for event in events:
-                if isinstance(event, Queued | Started | Prefilled | Token | Finished):
+                if isinstance(event, AnswerEvent):
                     yield event
                     if isinstance(event, Finished):
                         return

@@ -9,7 +9,7 @@ from typing import Literal
 
 from llama_tui.engine.client import ConnectionLost, EngineClient
 from llama_tui.engine.process import EnginePlace, EngineProcess, post_mortem
-from llama_tui.engine.protocol import EngineSpec, GenerationEvent, Message, State, Token
+from llama_tui.engine.protocol import AnswerEvent, EngineSpec, Message, State, Token
 from llama_tui.errors import EngineDied, EngineError
 from llama_tui.settings.values import Value
 
@@ -65,14 +65,21 @@ class Engine:
         """Whether this program started the process."""
         return self._process is not None
 
-    async def generate(
+    def generate(
         self, name: str, messages: tuple[Message, ...], params: dict[str, Value]
-    ) -> AsyncGenerator[GenerationEvent, None]:
+    ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`. Raises `EngineDied` with a post-mortem when
         the process ends meanwhile, another `EngineError` when it refuses."""
+        return self._explained(self._client.generate(name, messages, params))
+
+    def attach(self, name: str) -> AsyncGenerator[AnswerEvent, None]:
+        """All events of an answer that was asked for before, as `generate` gives them."""
+        return self._explained(self._client.attach(name))
+
+    async def _explained(self, events: AsyncGenerator[AnswerEvent, None]) -> AsyncGenerator[AnswerEvent, None]:
         doing = "loading" if self.condition == "loading" else "reading the prompt"
         try:
-            async with contextlib.aclosing(self._client.generate(name, messages, params)) as events:
+            async with contextlib.aclosing(events):
                 async for event in events:
                     doing = "generating" if isinstance(event, Token) else "reading the prompt"
                     yield event

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from llama_tui.engine.client import ConnectionLost, EngineClient
 from llama_tui.engine.engine import Engine
-from llama_tui.engine.process import EnginePlace, EngineProcess, engine_place, post_mortem, remove_stale, spawn
+from llama_tui.engine.process import (
+    EnginePlace,
+    EngineProcess,
+    engine_place,
+    place_of_socket,
+    post_mortem,
+    remove_stale,
+    spawn,
+)
 from llama_tui.engine.protocol import EngineSpec
 from llama_tui.errors import BadModelFile, EngineError, LlamaTuiError, ProtocolError
 from llama_tui.paths import Paths
@@ -39,8 +46,8 @@ class Pool:
 
     def of_file(self, path: Path) -> tuple[Engine, ...]:
         """The engines of one model file."""
-        resolved = str(path.resolve())
-        return tuple(engine for engine in self.engines if engine.spec.path == resolved)
+        resolved = path.resolve()
+        return tuple(engine for engine in self.engines if Path(engine.spec.path).resolve() == resolved)
 
     async def acquire(self, name: str, path: Path, params: dict[str, Value]) -> Engine:
         """Attach to the engine of this file with these load parameters, or start it.
@@ -56,7 +63,7 @@ class Pool:
             known = self._engines.get(place.socket)
             if known and known.alive:
                 return known
-            return await self._attach_or_spawn(place, EngineSpec(name, str(path.resolve()), str(place.socket), params))
+            return await self._attach_or_spawn(place, EngineSpec(name, str(place.model), str(place.socket), params))
 
     async def _attach_or_spawn(self, place: EnginePlace, spec: EngineSpec) -> Engine:
         for _ in range(_CONNECT_TRIES):
@@ -88,7 +95,7 @@ class Pool:
     async def scan(self) -> None:
         """Find engines that other programs have started, and remove what dead ones left."""
         try:
-            sockets = {self._paths.runtime / name for name in os.listdir(self._paths.runtime) if name.endswith(".sock")}
+            sockets = await asyncio.to_thread(lambda: list(self._paths.runtime.glob("*.sock")))
         except OSError:
             return
         for path in sockets:
@@ -107,11 +114,7 @@ class Pool:
         except LlamaTuiError:
             return
         spec = client.welcome.spec
-        try:
-            place = engine_place(self._paths, Path(spec.path), spec.params)
-        except OSError:  # the file is gone, the engine still holds it
-            place = EnginePlace(path, path.with_suffix(".lock"), self._paths.logs / f"{path.stem}.log")
-        self._add(EnginePlace(path, path.with_suffix(".lock"), place.log), client, None)
+        self._add(place_of_socket(self._paths, path, Path(spec.path)), client, None)
 
     def dismiss(self, engine: Engine) -> None:
         """Forget an engine that failed or died."""

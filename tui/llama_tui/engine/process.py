@@ -30,8 +30,12 @@ _TAIL_LINES = 8
 
 @dataclass(frozen=True, slots=True)
 class EnginePlace:
-    """Where the engine of one file with one set of load parameters listens and logs."""
+    """Where the engine of one file with one set of load parameters listens and logs.
 
+    `model` is absolute but not resolved: llama.cpp finds the other shards by this one's name.
+    """
+
+    model: Path
     socket: Path
     lock: Path
     log: Path
@@ -43,9 +47,8 @@ def engine_place(paths: Paths, model: Path, params: dict[str, Value]) -> EngineP
     A file that was replaced (another size or time of change) is another file. Raises OSError where
     it is not there, `LlamaTuiError` where the socket's path would be too long.
     """
-    model = model.resolve()
     found = model.stat()
-    identity = [VERSION, str(model), found.st_size, found.st_mtime_ns, load_identity(params)]
+    identity = [VERSION, str(model.resolve()), found.st_size, found.st_mtime_ns, load_identity(params)]
     digest = hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:16]
     path = paths.runtime / f"{digest}.sock"
     if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
@@ -53,7 +56,13 @@ def engine_place(paths: Paths, model: Path, params: dict[str, Value]) -> EngineP
             f"The path of the engine's socket is too long: {path}",
             f"A Unix socket's path may have {SOCKET_PATH_LIMIT} bytes: set XDG_RUNTIME_DIR to a shorter folder.",
         )
-    return EnginePlace(path, path.with_suffix(".lock"), paths.logs / f"{model.stem[:80]}-{digest}.log")
+    return place_of_socket(paths, path, model)
+
+
+def place_of_socket(paths: Paths, path: Path, model: Path) -> EnginePlace:
+    """The place that belongs to a socket; its name is all that the others are made from."""
+    log = paths.logs / f"{model.stem[:80]}-{path.stem}.log"
+    return EnginePlace(model.absolute(), path, path.with_suffix(".lock"), log)
 
 
 class EngineProcess:

@@ -258,7 +258,8 @@ class Bye(msgspec.Struct, frozen=True, tag="bye"):
     reason: Literal["asked", "idle", "failed"]
 
 
-GenerationEvent = Queued | Started | Prefilled | Token | Finished | Failed
+AnswerEvent = Queued | Started | Prefilled | Token | Finished
+GenerationEvent = AnswerEvent | Failed
 Event = Welcome | State | Queued | Started | Prefilled | Token | Finished | Failed | Done | Bye
 
 _encoder = msgspec.json.Encoder()

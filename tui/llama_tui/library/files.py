@@ -61,6 +61,11 @@ def stem(name: str) -> str:
     return name[: -len(SUFFIX)] if has_suffix(name) else name
 
 
+def absolute(path: Path) -> Path:
+    """A full path without "." and "..", whose links are not followed: a part's neighbours are found by its name."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 -- Path.resolve follows links
+
+
 def find(folders: Iterable[Path]) -> list[Found]:
     """Every GGUF file under the folders, sorted by name; of equal names, earlier folders come first.
 
@@ -70,7 +75,8 @@ def find(folders: Iterable[Path]) -> list[Found]:
     found: list[Found] = []
     taken: set[str] = set()
     seen: set[tuple[int, int]] = set()
-    for root in folders:
+    for given in folders:
+        root = absolute(given)
         for folder, names in _walk(root, seen):
             for model in _group(root, folder, names):
                 name = model.name if model.name not in taken else str(model.path)

@@ -24,7 +24,7 @@ _library: Any = llama._lib
 
 
 # ggml.h, enum ggml_log_level.
-_ERROR, _CONTINUED = 4, 5
+_DEBUG, _ERROR, _CONTINUED = 1, 4, 5
 
 
 class Log:
@@ -43,10 +43,12 @@ class Log:
         llama.llama_log_set(self._on_log, ctypes.c_void_p(0))
 
     def _write(self, level: int, text: bytes | None, _data: object) -> None:
-        part = (text or b"").decode("utf-8", "replace")
-        sys.stderr.write(part)
         if level != _CONTINUED:
             self._level = level
+        if self._level == _DEBUG:
+            return
+        part = (text or b"").decode("utf-8", "replace")
+        sys.stderr.write(part)
         *lines, self._part = (self._part + part).split("\n")
         self._lines.extend((self._level, line) for line in lines if line.strip(" ."))
         sys.stderr.flush()

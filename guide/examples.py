@@ -1,0 +1,136 @@
+"""Batches for training: what the network sees at a step, drawn from the seed and the step alone."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from guide.phrasings import Phrasings
+from guide.tokenizer import Codec
+from guide.topics import REFUSAL, SUGGESTED, Topic
+
+IGNORE = -100
+_SYSTEM = (
+    "You are a helpful assistant.",
+    "You are a helpful assistant. Answer briefly.",
+    "Be concise.",
+    "You are an expert.",
+    "Answer in German.",
+    "You are a pirate.",
+    "Think step by step.",
+    "Use Markdown.",
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded rows: token ids, and the next token wherever it is to be learned."""
+
+    ids: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How many rows of each kind make up a step.
+
+    Most rows end with the question and teach only the choice of the answer: they are short, and
+    choosing is what is hard. A few rows teach the answers themselves, and chats of several turns.
+    """
+
+    choices: int = 64
+    answers: int = 6
+    chats: int = 3
+
+
+class Examples:
+    """Draws batches."""
+
+    def __init__(self, topics: list[Topic], codec: Codec, mix: Mix, seed: int) -> None:
+        self.topics = topics
+        self.codec = codec
+        self.mix = mix
+        self.seed = seed
+        self.phrasings = Phrasings(topics)
+        wide = sum(topic.wide for topic in topics)
+        self._weights = [self._weight(topic, wide) for topic in topics]
+
+    @staticmethod
+    def _weight(topic: Topic, wide: int) -> float:
+        """Everything that is not the program is one topic of infinite variety: a fifth of all."""
+        if topic.id == REFUSAL:
+            return 0.25 * wide
+        return 1.5 if topic.id in SUGGESTED else 1.0
+
+    def step(self, number: int) -> tuple[list[Batch], list[Batch]]:
+        """The short and the long rows of one step, in groups of like length: padding costs."""
+        rng = random.Random(f"{self.seed}/{number}")
+        choices = [self._choice(rng) for _ in range(self.mix.choices)]
+        longer = [self._chat(rng, 1) for _ in range(self.mix.answers)]
+        longer += [self._chat(rng, rng.choice((2, 2, 2, 3))) for _ in range(self.mix.chats)]
+        return grouped(choices, 4), grouped(longer, 2)
+
+    def _draw(self, rng: random.Random) -> tuple[Topic, list[int]]:
+        topic = rng.choices(self.topics, self._weights)[0]
+        text = self.phrasings.question(topic, rng)
+        ids = self.codec.question(text, drop=rng.random() < 0.25)
+        if rng.random() < 0.3:
+            # A token of noise here and there: no single token may decide alone.
+            body = range(3, len(ids) - 5)
+            for at in body:
+                if rng.random() < 0.06:
+                    ids[at] = rng.randrange(3, self.codec.size)
+        return topic, ids
+
+    def _start(self, rng: random.Random) -> list[int]:
+        return self.codec.system(rng.choice(_SYSTEM)) if rng.random() < 0.1 else []
+
+    def _choice(self, rng: random.Random) -> tuple[list[int], list[int]]:
+        start = self._start(rng) if rng.random() < 0.3 else []
+        topic, ids = self._draw(rng)
+        opening = self.codec.answer(topic.answer)[0]
+        return start + ids, [IGNORE] * (len(start) + len(ids) - 1) + [opening]
+
+    def _chat(self, rng: random.Random, turns: int) -> tuple[list[int], list[int]]:
+        ids = self._start(rng)
+        learned = [False] * len(ids)
+        for turn in range(turns):
+            topic, question = self._draw(rng)
+            answer = self.codec.answer(topic.answer)
+            last = turn == turns - 1
+            if not last and rng.random() < 0.6:
+                # A person may stop an answer; it also keeps these rows short.
+                answer = [*answer[: rng.randint(3, max(4, len(answer) // 2))], self.codec.end]
+                teach = [True, *[False] * (len(answer) - 1)]
+            else:
+                teach = [True] * len(answer)
+            if turns > 1 and last and rng.random() < 0.7:
+                answer, teach = answer[:6], teach[:6]
+            ids += question + answer
+            learned += [False] * len(question) + teach
+            if not last:
+                ids += self.codec.newline
+                learned += [False] * len(self.codec.newline)
+        targets = [ids[at] if learned[at] else IGNORE for at in range(1, len(ids))]
+        return ids[:-1], targets
+
+
+def grouped(rows: list[tuple[list[int], list[int]]], groups: int) -> list[Batch]:
+    """Several batches of rows of about the same length."""
+    rows = sorted(rows, key=lambda row: len(row[0]))
+    bounds = [len(rows) * at // groups for at in range(groups + 1)]
+    return [collate(rows[low:high]) for low, high in zip(bounds, bounds[1:], strict=False)]
+
+
+def collate(rows: list[tuple[list[int], list[int]]]) -> Batch:
+    """Pad rows at the end to the longest."""
+    longest = max(len(ids) for ids, _ in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    targets = torch.full((len(rows), longest), IGNORE, dtype=torch.long)
+    for at, (row, target) in enumerate(rows):
+        ids[at, : len(row)] = torch.tensor(row)
+        targets[at, : len(target)] = torch.tensor(target)
+    return Batch(ids, targets)

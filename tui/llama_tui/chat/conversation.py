@@ -1,0 +1,155 @@
+"""A conversation: a tree of turns, one path through which is what a person sees."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Literal
+
+import msgspec
+
+from llama_tui.engine.protocol import Message
+from llama_tui.settings.values import Value
+
+Ending = Literal["stop", "length", "cancelled", "died", "failed", "interrupted"]
+
+_TITLE_LENGTH = 60
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What an answer cost; seconds, None where there was no token."""
+
+    prompt_tokens: int
+    reused_tokens: int
+    completion_tokens: int
+    n_ctx: int
+    first_token_seconds: float | None
+    tokens_per_second: float | None
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """What went wrong with an answer, as it is shown beside it."""
+
+    message: str
+    hint: str = ""
+    log: tuple[str, ...] = ()
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One message. An answer without `ending` is still being made, or was when the program ended."""
+
+    id: str
+    parent: str | None
+    role: Literal["user", "assistant"]
+    content: str
+    created: float
+    model: str = ""
+    params: dict[str, Value] = {}
+    seed: int | None = None
+    ending: Ending | None = None
+    figures: Figures | None = None
+    trouble: Trouble | None = None
+
+
+def new_id() -> str:
+    """A name for a conversation or a turn, unique everywhere."""
+    return uuid.uuid4().hex
+
+
+class Conversation:
+    """Owns the turns. `leaf` is the last turn of the path that is shown; None while it is empty."""
+
+    def __init__(self, id: str, title: str = "", turns: tuple[Turn, ...] = (), leaf: str | None = None) -> None:
+        self.id = id
+        self.title = title
+        self._turns = {turn.id: turn for turn in turns}
+        self.leaf = leaf if leaf in self._turns else next(reversed(self._turns), None)
+
+    @classmethod
+    def new(cls) -> Conversation:
+        """An empty conversation."""
+        return cls(new_id())
+
+    def __getitem__(self, turn_id: str) -> Turn:
+        return self._turns[turn_id]
+
+    def __contains__(self, turn_id: str) -> bool:
+        return turn_id in self._turns
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """Every turn of every branch, the oldest first."""
+        return tuple(self._turns.values())
+
+    def path(self) -> list[Turn]:
+        """The turns from the first to the leaf."""
+        found: list[Turn] = []
+        at = self.leaf
+        while at is not None:
+            turn = self._turns[at]
+            found.append(turn)
+            at = turn.parent
+        return found[::-1]
+
+    def ask(self, text: str) -> Turn:
+        """Add what the user says after the leaf."""
+        self.title = self.title or title_of(text)
+        return self._add(Turn(new_id(), self.leaf, "user", text, time.time()))
+
+    def answer(self, model: str, params: dict[str, Value], *, beside: Turn | None = None) -> Turn:
+        """Add an empty answer after the leaf, or as another one `beside` an answer."""
+        parent = beside.parent if beside else self.leaf
+        return self._add(Turn(new_id(), parent, "assistant", "", time.time(), model, params))
+
+    def _add(self, turn: Turn) -> Turn:
+        self._turns[turn.id] = turn
+        self.leaf = turn.id
+        return turn
+
+    def replace(self, turn: Turn) -> Turn:
+        """Put a changed turn in the place of the one with its id."""
+        self._turns[turn.id] = turn
+        return turn
+
+    def remove(self, turn: Turn) -> None:
+        """Take out a turn that has no children; the leaf falls back to its parent."""
+        del self._turns[turn.id]
+        if self.leaf == turn.id:
+            self.leaf = turn.parent
+
+    def siblings(self, turn: Turn) -> list[Turn]:
+        """The turns that stand in this one's place, itself among them, the oldest first."""
+        return [other for other in self._turns.values() if other.parent == turn.parent and other.role == turn.role]
+
+    def step(self, turn: Turn, by: int) -> bool:
+        """Show the path through the sibling `by` places on; False where there is none."""
+        row = self.siblings(turn)
+        place = row.index(turn) + by
+        if not 0 <= place < len(row):
+            return False
+        leaf = row[place].id
+        # Below a turn the newest branch is shown.
+        while below := [other.id for other in self._turns.values() if other.parent == leaf]:
+            leaf = below[-1]
+        self.leaf = leaf
+        return True
+
+    def prompts(self) -> list[str]:
+        """What the user has said on the path, the oldest first."""
+        return [turn.content for turn in self.path() if turn.role == "user"]
+
+    def messages(self, upto: Turn, system_prompt: str) -> tuple[Message, ...]:
+        """What a model is told before it answers as turn `upto`; empty answers are left out."""
+        turns: list[Turn] = []
+        at = upto.parent
+        while at is not None:
+            turns.append(self._turns[at])
+            at = self._turns[at].parent
+        said = [Message(turn.role, turn.content) for turn in reversed(turns) if turn.content]
+        return (Message("system", system_prompt), *said) if system_prompt else tuple(said)
+
+
+def title_of(text: str) -> str:
+    """A title from the first words of a conversation."""
+    line = " ".join(text.split())
+    return line if len(line) <= _TITLE_LENGTH else line[: _TITLE_LENGTH - 1].rstrip() + "…"

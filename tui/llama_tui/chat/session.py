@@ -1,0 +1,248 @@
+"""Making answers: one path from a prompt to a kept turn, for sending and for trying again.
+
+The session alone changes the conversation and the store. It yields small events; whoever shows
+them keeps nothing but the view.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from llama_tui.chat.conversation import Conversation, Ending, Figures, Trouble, Turn
+from llama_tui.chat.store import Store
+from llama_tui.engine.engine import Engine
+from llama_tui.engine.protocol import AnswerEvent, Finished, Prefilled, Queued, Started, Token
+from llama_tui.errors import ContextOverflow, EngineDied, EngineError, LlamaTuiError, LoadFailed, StoreError
+from llama_tui.settings.values import Value
+
+_SAVE_SECONDS = 0.5
+"""An answer is saved this often while it grows; half of what may be lost when the program is killed."""
+
+Acquire = Callable[[], Awaitable[Engine]]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnAdded:
+    """A turn stands at the end of the path."""
+
+    turn: Turn
+
+
+@dataclass(frozen=True, slots=True)
+class TurnGrew:
+    """An answer has more text; `n_tokens` counts the answer so far, `n_past` the context used."""
+
+    turn_id: str
+    text: str
+    n_tokens: int
+    n_past: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnWaits:
+    """Nothing to show yet: `doing` says what it waits for, `done` of `total` tokens if it is known."""
+
+    turn_id: str
+    doing: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """An answer is complete, or as complete as it will be."""
+
+    turn: Turn
+
+
+@dataclass(frozen=True, slots=True)
+class SendRefused:
+    """Nothing was sent and nothing is kept: the text goes back to where it was typed."""
+
+    removed: tuple[str, ...]
+    text: str
+    error: LlamaTuiError
+
+
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """The store failed; the conversation goes on in memory."""
+
+    error: StoreError
+
+
+ChatEvent = TurnAdded | TurnGrew | TurnWaits | TurnEnded | SendRefused | NotKept
+
+
+class ChatSession:
+    """Owns one conversation at a time and the answer that is being made in it."""
+
+    def __init__(self, store: Store, conversation: Conversation | None = None) -> None:
+        self.conversation = conversation or Conversation.new()
+        self._store = store
+        self._engine: Engine | None = None
+        self._answering: str | None = None
+        self._stop = False
+
+    @property
+    def answering(self) -> str | None:
+        """The turn that is being made now."""
+        return self._answering
+
+    async def send(
+        self, text: str, model: str, acquire: Acquire, params: dict[str, Value]
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """Ask, and yield the answer as it comes. `acquire` gives the engine, loading it if need be."""
+        question = self.conversation.ask(text)
+        answer = self.conversation.answer(model, params)
+        async for event in self._make((question, answer), acquire):
+            yield event
+
+    async def retry(self, model: str, acquire: Acquire, params: dict[str, Value]) -> AsyncGenerator[ChatEvent, None]:
+        """Make another answer beside the last one, or the first one to an unanswered question."""
+        path = self.conversation.path()
+        if not path:
+            return
+        last = path[-1]
+        answer = self.conversation.answer(model, params, beside=last if last.role == "assistant" else None)
+        async for event in self._make((answer,), acquire):
+            yield event
+
+    async def resume(self, turn: Turn, engine: Engine) -> AsyncGenerator[ChatEvent, None]:
+        """Fetch the rest of an answer that an engine went on making while nobody listened."""
+        whole = self.conversation.replace(msgspec.structs.replace(turn, content=""))
+        async for event in self._follow(whole, engine, engine.attach(turn.id)):
+            yield event
+
+    async def stop(self) -> None:
+        """Stop the answer that is being made; what came is kept."""
+        self._stop = True
+        if self._engine and self._answering:
+            await self._engine.cancel(self._answering)
+
+    async def _make(self, added: tuple[Turn, ...], acquire: Acquire) -> AsyncGenerator[ChatEvent, None]:
+        answer = added[-1]
+        self._answering, self._stop = answer.id, False
+        try:
+            for turn in added:
+                yield TurnAdded(turn)
+            if failure := await self._keep(*added):
+                yield failure
+            yield TurnWaits(answer.id, "loading")
+            try:
+                engine = await acquire()
+            except LlamaTuiError as error:
+                yield await self._end(answer, "failed", trouble=_trouble(error))
+                return
+            if self._stop:
+                yield await self._end(answer, "cancelled")
+                return
+            messages = self.conversation.messages(answer, str(answer.params.get("system_prompt") or ""))
+            try:
+                async for event in self._follow(answer, engine, engine.generate(answer.id, messages, answer.params)):
+                    yield event
+            except ContextOverflow as error:
+                yield await self._refuse(added, error)
+        finally:
+            self._answering = None
+
+    async def _refuse(self, added: tuple[Turn, ...], error: ContextOverflow) -> SendRefused:
+        for turn in reversed(added):
+            self.conversation.remove(turn)
+        if added[0].role == "assistant" and (beside := self.conversation.path()):
+            self.conversation.step(beside[-1], 0)
+        with contextlib.suppress(StoreError):
+            await asyncio.to_thread(self._store.remove, self.conversation, *added)
+        text = next((turn.content for turn in added if turn.role == "user"), "")
+        return SendRefused(tuple(turn.id for turn in added), text, error)
+
+    async def _follow(
+        self, answer: Turn, engine: Engine, events: AsyncGenerator[AnswerEvent, None]
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """Turn an engine's events into the session's, saving on the way."""
+        self._engine, self._answering = engine, answer.id
+        parts: list[str] = []
+        saved = time.monotonic()
+        started: Started | None = None
+        ending: Ending | None = None
+        trouble: Trouble | None = None
+        figures: Figures | None = None
+        try:
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    match event:
+                        case Queued(place=place):
+                            yield TurnWaits(answer.id, f"waiting, {place} before it")
+                        case Started():
+                            started = event
+                            answer = msgspec.structs.replace(answer, seed=event.seed)
+                            yield TurnWaits(answer.id, "reading", event.reused_tokens, event.prompt_tokens)
+                        case Prefilled(done=done, total=total):
+                            yield TurnWaits(answer.id, "reading", done, total)
+                        case Token():
+                            parts.append(event.text)
+                            prompt_tokens = started.prompt_tokens if started else 0
+                            yield TurnGrew(answer.id, event.text, event.n_tokens, prompt_tokens + event.n_tokens)
+                        case Finished():
+                            ending = event.reason
+                            figures = _figures(event, started)
+                    if parts and time.monotonic() - saved >= _SAVE_SECONDS:
+                        saved = time.monotonic()
+                        answer = self.conversation.replace(msgspec.structs.replace(answer, content="".join(parts)))
+                        if failure := await self._keep(answer):
+                            yield failure
+        except ContextOverflow:
+            raise
+        except EngineDied as error:
+            ending, trouble = "died", _trouble(error)
+        except EngineError as error:
+            ending, trouble = "failed", _trouble(error)
+        finally:
+            self._engine = self._answering = None
+            answer = msgspec.structs.replace(
+                answer, content="".join(parts), ending=ending, trouble=trouble, figures=figures
+            )
+            if answer.id in self.conversation:
+                self.conversation.replace(answer)
+            if ending is None and parts:
+                # The program is ending: nothing can be awaited any more. The turn stays open, so
+                # that the next start can fetch the rest from the engine.
+                with contextlib.suppress(StoreError):
+                    self._store.save(self.conversation, answer)
+        if failure := await self._keep(answer):
+            yield failure
+        yield TurnEnded(answer)
+
+    async def _end(self, answer: Turn, ending: Ending, trouble: Trouble | None = None) -> ChatEvent:
+        answer = self.conversation.replace(msgspec.structs.replace(answer, ending=ending, trouble=trouble))
+        await self._keep(answer)
+        return TurnEnded(answer)
+
+    async def _keep(self, *turns: Turn) -> NotKept | None:
+        try:
+            await asyncio.to_thread(self._store.save, self.conversation, *turns)
+        except StoreError as error:
+            return NotKept(error)
+        return None
+
+
+def _figures(event: Finished, started: Started | None) -> Figures:
+    return Figures(
+        prompt_tokens=event.prompt_tokens,
+        reused_tokens=event.reused_tokens,
+        completion_tokens=event.completion_tokens,
+        n_ctx=started.n_ctx if started else 0,
+        first_token_seconds=event.first_token_seconds,
+        tokens_per_second=event.tokens_per_second,
+    )
+
+
+def _trouble(error: LlamaTuiError) -> Trouble:
+    log = error.log if isinstance(error, EngineDied | LoadFailed) else ()
+    return Trouble(error.message, error.hint, log)

@@ -1,0 +1,228 @@
+"""Where conversations are kept: one SQLite database in the user's data directory."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from llama_tui.chat.conversation import Conversation, Figures, Trouble, Turn
+from llama_tui.errors import LlamaTuiError, StoreError
+from llama_tui.paths import ensure
+from llama_tui.settings.values import Value
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE conversations (
+    id TEXT PRIMARY KEY, title TEXT NOT NULL, leaf TEXT, updated REAL NOT NULL, deleted REAL
+) STRICT;
+CREATE TABLE turns (
+    id TEXT PRIMARY KEY,
+    conversation TEXT NOT NULL REFERENCES conversations(id) ON DELETE CASCADE,
+    parent TEXT, role TEXT NOT NULL, content TEXT NOT NULL, created REAL NOT NULL,
+    model TEXT NOT NULL, params BLOB NOT NULL, seed INTEGER, ending TEXT, figures BLOB, trouble BLOB
+) STRICT;
+CREATE INDEX turns_of ON turns(conversation, created);
+"""
+
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "9p"}
+)
+"""WAL needs shared memory between all readers, which these do not give."""
+
+_KEEP_DELETED_SECONDS = 7 * 86400
+"""A deleted conversation can be brought back for a week."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A conversation as the list shows it; `updated` is a Unix time in seconds."""
+
+    id: str
+    title: str
+    updated: float
+    n_turns: int
+    model: str
+
+
+class Store:
+    """Thread-safe: slow disks are waited for in threads, one at a time. Raises `StoreError`."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Open or create the database; None keeps everything in memory."""
+        self._lock = threading.Lock()
+        self._where = str(path) if path else ":memory:"
+        try:
+            if path:
+                ensure(path.parent)
+            self._db = sqlite3.connect(self._where, timeout=5, check_same_thread=False, isolation_level=None)
+            self._prepare("DELETE" if path and _on_network(path) else "WAL")
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+        except LlamaTuiError as error:
+            raise StoreError(error.message, error.hint) from error
+
+    def _prepare(self, journal: str) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > _SCHEMA_VERSION:
+            raise StoreError(
+                f"{self._where} was written by a newer llama-tui (version {version}, known here: {_SCHEMA_VERSION})",
+                "Use that version, or move the file away.",
+            )
+        self._db.execute(f"PRAGMA journal_mode = {journal}")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        if version == 0:
+            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+        self._db.execute("DELETE FROM conversations WHERE deleted < ?", (time.time() - _KEEP_DELETED_SECONDS,))
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                except BaseException:
+                    self._db.execute("ROLLBACK")
+                    raise
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise self._explain(error) from error
+
+    def _explain(self, error: sqlite3.Error) -> StoreError:
+        said = str(error)
+        hint = "The conversation goes on, but is not kept."
+        if "full" in said:
+            hint += " Free some disk space."
+        elif "malformed" in said or "not a database" in said:
+            hint += f" Move {self._where} away; `sqlite3 FILE .recover` can save what is in it."
+        elif "readonly" in said or "unable to open" in said:
+            hint += " Check the rights of its folder."
+        elif "locked" in said:
+            hint += " Another program holds the database."
+        return StoreError(f"The conversations in {self._where} cannot be used: {said}", hint)
+
+    def save(self, conversation: Conversation, *turns: Turn) -> None:
+        """Write a conversation's title and leaf, and the turns that are new or changed."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO conversations (id, title, leaf, updated) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (id) DO UPDATE SET title = excluded.title, leaf = excluded.leaf, "
+                "updated = excluded.updated",
+                (conversation.id, conversation.title, conversation.leaf, time.time()),
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [_row(conversation.id, turn) for turn in turns],
+            )
+
+    def remove(self, conversation: Conversation, *turns: Turn) -> None:
+        """Take out turns that came to nothing; a conversation without any goes with them."""
+        with self._transaction() as db:
+            db.executemany("DELETE FROM turns WHERE id = ?", [(turn.id,) for turn in turns])
+            if conversation.leaf is None:
+                db.execute("DELETE FROM conversations WHERE id = ?", (conversation.id,))
+            else:
+                db.execute("UPDATE conversations SET leaf = ? WHERE id = ?", (conversation.leaf, conversation.id))
+
+    def load(self, id: str) -> Conversation:
+        """A whole conversation."""
+        with self._lock:
+            try:
+                head = self._db.execute("SELECT title, leaf FROM conversations WHERE id = ?", (id,)).fetchone()
+                rows = self._db.execute("SELECT * FROM turns WHERE conversation = ? ORDER BY created, rowid", (id,))
+                turns = tuple(_turn(row) for row in rows)
+            except (sqlite3.Error, msgspec.DecodeError) as error:
+                raise self._explain(sqlite3.DatabaseError(str(error))) from error
+        if head is None:
+            raise StoreError("That conversation is not there any more.", "Another program may have deleted it.")
+        return Conversation(id, head[0], turns, head[1])
+
+    def list(self) -> list[Listed]:
+        """Every conversation that is not deleted, the latest first."""
+        with self._lock:
+            try:
+                rows = self._db.execute(
+                    "SELECT c.id, c.title, c.updated, count(t.id), "
+                    "coalesce((SELECT model FROM turns WHERE id = c.leaf), '') "
+                    "FROM conversations c LEFT JOIN turns t ON t.conversation = c.id "
+                    "WHERE c.deleted IS NULL GROUP BY c.id ORDER BY c.updated DESC"
+                ).fetchall()
+            except sqlite3.Error as error:
+                raise self._explain(error) from error
+        return [Listed(*row) for row in rows]
+
+    def latest(self) -> str | None:
+        """The conversation that was used last."""
+        with self._lock:
+            try:
+                row = self._db.execute(
+                    "SELECT id FROM conversations WHERE deleted IS NULL ORDER BY updated DESC LIMIT 1"
+                ).fetchone()
+            except sqlite3.Error as error:
+                raise self._explain(error) from error
+        return row[0] if row else None
+
+    def delete(self, id: str) -> None:
+        """Take a conversation out of the list; `restore` brings it back within a week."""
+        with self._transaction() as db:
+            db.execute("UPDATE conversations SET deleted = ? WHERE id = ?", (time.time(), id))
+
+    def restore(self, id: str) -> None:
+        """Undo `delete`."""
+        with self._transaction() as db:
+            db.execute("UPDATE conversations SET deleted = NULL WHERE id = ?", (id,))
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._db.close()
+
+
+def _row(conversation: str, turn: Turn) -> tuple[object, ...]:
+    encode = msgspec.json.encode
+    return (
+        turn.id,
+        conversation,
+        turn.parent,
+        turn.role,
+        turn.content,
+        turn.created,
+        turn.model,
+        encode(turn.params),
+        turn.seed,
+        turn.ending,
+        encode(turn.figures) if turn.figures else None,
+        encode(turn.trouble) if turn.trouble else None,
+    )
+
+
+def _turn(row: tuple[Any, ...]) -> Turn:
+    """A turn from a row, in the columns' order; raises `msgspec.ValidationError`."""
+    id, _, parent, role, content, created, model, params, seed, ending, figures, trouble = row
+    decode = msgspec.json.decode
+    turn = Turn(id, parent, role, content, created, model, decode(params, type=dict[str, Value]), seed, ending)
+    return msgspec.structs.replace(
+        turn,
+        figures=decode(figures, type=Figures) if figures else None,
+        trouble=decode(trouble, type=Trouble) if trouble else None,
+    )
+
+
+def _on_network(path: Path) -> bool:
+    """Whether a path lies on a network file system, by Linux's list of mounts."""
+    try:
+        mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    except OSError:
+        return False
+    resolved = path.resolve()
+    inside = [(len(at), kind) for _, at, kind, *_ in mounts if resolved.is_relative_to(at.replace("\\040", " "))]
+    return max(inside, default=(0, ""))[1] in _NETWORK_FILE_SYSTEMS

@@ -1,0 +1,215 @@
+"""Text that others wrote, made safe to show, and wrapped by the cells that it takes on screen.
+
+Nothing in here parses markup. A control character becomes a picture of itself, so that a model, a
+file name or an error can never move the cursor, set a title or turn the direction of the line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from rich.cells import cell_len, split_graphemes
+from rich.segment import Segment
+from rich.style import Style
+
+TAB = 4
+"""Cells between tab stops in code and in plain text."""
+
+Span = tuple[str, Style]
+"""Text without line ends, and its style."""
+
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb]"
+)
+_PICTURES = (
+    {code: chr(0x2400 + code) for code in range(0x20) if code not in (0x09, 0x0A)}
+    | {0x7F: "␡", 0xAD: "", 0x061C: "�", 0x2028: "\n", 0x2029: "\n"}
+    | dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), "�")
+    | dict.fromkeys((*range(0xD800, 0xE000), *range(0xFFF9, 0xFFFC)), "�")
+)
+
+_CLOSING = "、。，．：；？！）」』】〉》〕］｝”’…,.;:!?)\\]}"
+_WIDE = "\u2e80-\u303e\u3041-\ua4cf\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6\U00020000-\U0003fffd"
+_WORD = re.compile(f"((?:[{_WIDE}]|[^ \t\n{_WIDE}]+)[{_CLOSING}\u0300-\u036f\u3099\u309a]*|)[ \t\n]*")
+
+
+class Row(NamedTuple):
+    """One row of a rendered text, not yet padded to the width of what shows it.
+
+    `joint` is what stands between this row and the next where they are one line of the text that
+    was wrapped (a space, or nothing inside a long word); None where the line ends.
+    """
+
+    segments: list[Segment]
+    joint: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The row without its styles."""
+        return "".join(segment.text for segment in self.segments)
+
+
+def sanitize(text: str) -> str:
+    """The text with line ends as `\\n` and every other control character made visible."""
+    if _UNSAFE.search(text) is None:
+        return text
+    return text.replace("\r\n", "\n").translate(_PICTURES)
+
+
+class Sanitizer:
+    """`sanitize` for a text that comes in fragments, which may split a CR LF."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, fragment: str) -> str:
+        """What can be said of the text so far, less what was returned before."""
+        fragment = self._held + fragment
+        self._held = "\r" if fragment.endswith("\r") else ""
+        return sanitize(fragment[: len(fragment) - len(self._held)])
+
+    def end(self) -> str:
+        """What is left when nothing more will come."""
+        held, self._held = self._held, ""
+        return sanitize(held)
+
+
+def one_line(text: str) -> str:
+    """A text for a place that has a single row: titles, footers, names."""
+    return " ".join(sanitize(text).split())
+
+
+def cells(text: str) -> int:
+    """How many cells it takes."""
+    return len(text) if text.isascii() else cell_len(text)
+
+
+def expand_tabs(text: str) -> str:
+    """One line with its tabs as spaces, by cells and not by characters."""
+    if "\t" not in text:
+        return text
+    if text.isascii():
+        return text.expandtabs(TAB)
+    parts: list[str] = []
+    column = 0
+    for index, part in enumerate(text.split("\t")):
+        if index:
+            gap = TAB - column % TAB
+            parts.append(" " * gap)
+            column += gap
+        parts.append(part)
+        column += cells(part)
+    return "".join(parts)
+
+
+def fit(text: str, width: int) -> str:
+    """At most `width` cells of one line, with an ellipsis where something is missing."""
+    if cells(text) <= width:
+        return text
+    return text[: _cut(text, 0, len(text), width - 1)] + "…" if width > 1 else "…"[:width]
+
+
+def wrap(spans: Sequence[Span], width: int) -> list[Row]:
+    """Break one line between words, and inside a word that is wider than the row."""
+    text = "".join(text for text, _ in spans)
+    if cells(text) <= width:
+        return [Row([Segment(text, style) for text, style in spans if text])]
+    return _slice(spans, text, _words(text, width))
+
+
+def chop(spans: Sequence[Span], width: int) -> list[Row]:
+    """Break one line wherever the row is full, as code wants it."""
+    text = "".join(text for text, _ in spans)
+    if cells(text) <= width:
+        return [Row([Segment(text, style) for text, style in spans if text])]
+    ranges: list[tuple[int, int]] = []
+    start = 0
+    while start < len(text):
+        end = _cut(text, start, len(text), width)
+        ranges.append((start, end))
+        start = end
+    return _slice(spans, text, ranges)
+
+
+def pad(segments: Iterable[Segment], used: int, width: int, style: Style) -> list[Segment]:
+    """The segments, and blanks up to `width` cells."""
+    padded = list(segments)
+    if used < width:
+        padded.append(Segment(" " * (width - used), style))
+    return padded
+
+
+def width_of(segments: Iterable[Segment]) -> int:
+    """Cells that segments take together."""
+    return sum(cells(segment.text) for segment in segments)
+
+
+def _words(text: str, width: int) -> list[tuple[int, int]]:
+    """Character ranges of the rows, without the spaces at which they were broken."""
+    width = max(1, width)
+    measure = len if text.isascii() else cell_len
+    ranges: list[tuple[int, int]] = []
+    start = end = column = 0  # the row's first character, the end of its last word, cells up to here
+    for match in _WORD.finditer(text):
+        first, stop = match.span(1)
+        if stop > first:
+            size = measure(match[1])
+            if end > start and column + size > width:
+                ranges.append((start, end))
+                start, column = first, 0
+            if column + size > width:  # wider than a row of its own
+                size += column
+                while size > width:
+                    cut = _cut(text, start, stop, width)
+                    ranges.append((start, cut))
+                    size -= measure(text[start:cut])
+                    start = cut
+                column = 0
+            column += size
+            end = stop
+        column += match.end() - stop
+    ranges.append((start, max(start, end)))
+    return ranges
+
+
+def _cut(text: str, start: int, stop: int, width: int) -> int:
+    """Where a row of `width` cells ends that begins at `start`.
+
+    At least one character is taken, so that a row too narrow for it still ends.
+    """
+    piece = text[start : min(stop, start + 4 * width + 16)]
+    if piece.isascii():
+        return start + min(len(piece), max(1, width))
+    used = taken = 0
+    for _, end, size in split_graphemes(piece)[0]:
+        if used + size > width and taken:
+            break
+        used += size
+        taken = end
+    return start + min(taken, len(piece))
+
+
+def _slice(spans: Sequence[Span], text: str, ranges: list[tuple[int, int]]) -> list[Row]:
+    """Rows from character ranges of the joined text."""
+    rows: list[Row] = []
+    source = iter(spans)
+    piece, style = next(source, ("", Style.null()))
+    offset = 0  # where the current piece begins
+    for index, (start, end) in enumerate(ranges):
+        segments: list[Segment] = []
+        while True:
+            low, high = max(start - offset, 0), end - offset
+            if low < len(piece) and low < high:
+                segments.append(Segment(piece[low:high], style))
+            if high <= len(piece):
+                break
+            following = next(source, None)
+            if following is None:
+                break
+            offset += len(piece)
+            piece, style = following
+        last = index == len(ranges) - 1
+        rows.append(Row(segments, None if last else text[end : ranges[index + 1][0]]))
+    return rows
