@@ -120,6 +120,17 @@ class ChatSession:
         async for event in self._follow(whole, engine, engine.attach(turn.id)):
             yield event
 
+    async def interrupt(self, turn: Turn) -> ChatEvent:
+        """Close an answer whose engine is gone: what was saved is all there is."""
+        return await self._end(turn, "interrupted")
+
+    async def step(self, turn: Turn, by: int) -> bool:
+        """Show another of several answers, and keep that choice; False where there is none."""
+        moved = self.conversation.step(turn, by)
+        if moved:
+            await self._keep()
+        return moved
+
     async def stop(self) -> None:
         """Stop the answer that is being made; what came is kept."""
         self._stop = True

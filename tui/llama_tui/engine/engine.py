@@ -76,6 +76,16 @@ class Engine:
         """All events of an answer that was asked for before, as `generate` gives them."""
         return self._explained(self._client.attach(name))
 
+    async def knows(self, name: str) -> bool:
+        """Whether the engine has made, or is making, that answer."""
+        try:
+            async with contextlib.aclosing(self._client.attach(name)) as events:
+                async for _event in events:
+                    return True
+        except EngineError:
+            return False
+        return False
+
     async def _explained(self, events: AsyncGenerator[AnswerEvent, None]) -> AsyncGenerator[AnswerEvent, None]:
         doing = "loading" if self.condition == "loading" else "reading the prompt"
         try:

@@ -122,12 +122,13 @@ class Pool:
             del self._engines[engine.place.socket]
             self._on_change(engine)
 
-    async def close(self) -> tuple[str, ...]:
-        """End the engines that this program started and nobody else uses; the names of those that
-        live on."""
+    async def close(self, *, unload: bool) -> tuple[str, ...]:
+        """Let go of every engine. With `unload`, end those that this program started and nobody
+        else uses; the names of those that live on."""
         stay: list[str] = []
         for engine in self.engines:
-            if engine.alive and not (engine.started_here and await engine.unload(unless_shared=True)):
+            ended = unload and engine.started_here and await engine.unload(unless_shared=True)
+            if engine.alive and not ended:
                 stay.append(engine.spec.name)
             await engine.leave()
         self._engines.clear()

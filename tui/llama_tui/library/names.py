@@ -45,7 +45,7 @@ def resolve(name: str, folders: Sequence[Path], found: Sequence[Found] | None = 
     target = stem(wanted)
     if (path := _only(name, [model for model in found if target in _labels(model)])) is not None:
         return path
-    if wanted == name and (path := _file(absolute(Path(name)))) is not None:
+    if (path := _file(absolute(Path(name)))) is not None:
         return path
     target = target.casefold()
     if (path := _only(name, [model for model in found if target == stem(model.name).casefold()])) is not None:

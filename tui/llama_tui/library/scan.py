@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llama_tui.errors import BadModelFile
-from llama_tui.library.files import Found, Shard, find, stem
+from llama_tui.library.files import Found, Shard, find, parts_beside, stem
 from llama_tui.library.gguf import Header, read_header
 
 GUIDE = "guide"
@@ -103,6 +103,19 @@ def builtin(headers: Headers | None = None) -> ModelFile | None:
     if path is None:
         return None
     return _model(Found(GUIDE, path, (path,)), headers or Headers(), is_builtin=True)
+
+
+def describe(path: Path, name: str, headers: Headers) -> ModelFile:
+    """One file as a line of the list, whatever folder it is in."""
+    found = parts_beside(path) or Found(name, path, (path,))
+    described = _model(found, headers, is_builtin=path == builtin_path())
+    return described or ModelFile(
+        path=path,
+        name=name,
+        size_bytes=_size((path,)),
+        problem=f"{path} is no model: a projector, an adapter or a vocabulary",
+        hint="Choose the model that it belongs to.",
+    )
 
 
 def _model(found: Found, headers: Headers, *, is_builtin: bool = False) -> ModelFile | None:

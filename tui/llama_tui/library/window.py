@@ -70,8 +70,6 @@ class Window:
 
     def skip_strings(self, count: int) -> None:
         """Go past `count` strings, reading nothing but their lengths."""
-        if count * _LENGTH.size > self.left:
-            self.truncated()
         unpack = _LENGTH.unpack_from
         while count:
             self._fill(_LENGTH.size)

@@ -80,11 +80,14 @@ def env_layer(environ: Mapping[str, str], problems: list[SettingsError]) -> Laye
                 values[param.name] = Setting(param.parse(text), "env", variable)
             except BadValue as error:
                 problems.append(SettingsError(f"The variable {variable}: {error.message}", error.hint))
-    known = {variable for param in PARAMS for variable in param.env}
+    ours = (variable.removeprefix(_ENV_PREFIX) for variable in sorted(environ) if variable.startswith(_ENV_PREFIX))
     problems.extend(
-        SettingsError(f"The variable {variable} sets nothing that llama-tui knows", f"Do you mean {near}?")
-        for variable in sorted(environ)
-        if variable.startswith(_ENV_PREFIX) and variable not in known and (near := nearest(variable, known))
+        SettingsError(
+            f"The variable {_ENV_PREFIX}{name} sets nothing that llama-tui knows",
+            f"Do you mean {_ENV_PREFIX}{near.upper()}?",
+        )
+        for name in ours
+        if name.lower() not in BY_NAME and (near := nearest(name.lower(), BY_NAME))
     )
     return Layer(values)
 

@@ -27,6 +27,7 @@ References = dict[str, Any]
 _SETTLED = re.compile(r"[ \t]*(?:(?:[-*+>]|\d{1,9}[.)])[ \t]+)*[*_(\"']*[^\W\d_]")
 """The start of a line after which more characters cannot make another kind of block of it."""
 
+_MARKER = re.compile(r"\s*?^( {0,3}(?:[-*+]|\d{1,9}[.)]))", re.MULTILINE)
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})", re.MULTILINE)
 
 
@@ -35,13 +36,15 @@ class Unit:
     """A piece of the source that is rendered on its own.
 
     `number` is the ordinal of an ordered list's item, which the source alone does not tell: in
-    "1. 1. 1." the third one is 3. `blank` says that an empty line comes before it.
+    "1. 1. 1." the third one is 3. `blank` says that an empty line comes before it, `continued` that
+    it is an item and follows another one of its list.
     """
 
     source: str
     kind: str
     number: int | None = None
     blank: bool = False
+    continued: bool = False
 
 
 class _Start(NamedTuple):
@@ -70,9 +73,7 @@ def _outliner() -> MarkdownIt:
 def plain_units(text: str) -> list[Unit]:
     """Units of a text that is shown as it is."""
     lines = text.split("\n")
-    return [
-        Unit("\n".join(lines[start : start + PLAIN_LINES]), "plain") for start in range(0, len(lines), PLAIN_LINES)
-    ]
+    return [Unit("\n".join(lines[start : start + PLAIN_LINES]), "plain") for start in range(0, len(lines), PLAIN_LINES)]
 
 
 class Splitter:
@@ -88,6 +89,11 @@ class Splitter:
         self._fence: re.Pattern[str] | None = None  # closes the fence that is open at the end
         if text:
             self._split()
+
+    @property
+    def fence_open(self) -> bool:
+        """Whether the last unit is code whose end has not come yet."""
+        return self._fence is not None
 
     def feed(self, fragment: str) -> int:
         """Take more text. Returns the index of the first unit that may have changed."""
@@ -108,7 +114,7 @@ class Splitter:
         line = old[old.rfind("\n") + 1 :]
         if self._fence is not None:
             return not any(map(self._fence.fullmatch, (line + fragment).split("\n")))
-        if "\n" in fragment or last.kind == "empty" or "]:" in last.source:
+        if "\n" in fragment or "empty" in (unit.kind for unit in self.units[-2:]) or "]:" in last.source:
             return False
         return _SETTLED.match(line) is not None
 
@@ -117,15 +123,18 @@ class Splitter:
         complete = self._rest[: self._rest.rfind("\n") + 1]
         references = dict(self._known)
         units, starts = self._outline(complete, references)
-        if len(units) < 2:
+        last = len(units) - 1
+        while last > 0 and units[last - 1].kind == "empty":  # its title may stand in what follows
+            last -= 1
+        if last <= 0:
             return
         for label, reference in references.items():
-            if label not in self._known and reference["map"][0] < starts[-1].line:
+            if label not in self._known and reference["map"][0] < starts[last].line:
                 self._known[label] = reference
         self.units[self._frozen :] = units
-        self._frozen += len(units) - 1
-        self._first = units[-1]
-        self._rest = self._rest[sum(len(unit.source) for unit in units[:-1]) :]
+        self._frozen += last
+        self._first = units[last]
+        self._rest = self._rest[sum(len(unit.source) for unit in units[:last]) :]
 
     def _split(self) -> None:
         """Find the units of what is not final yet."""
@@ -136,17 +145,24 @@ class Splitter:
 
     def _outline(self, text: str, references: References) -> tuple[list[Unit], list[_Start]]:
         """The units of the text behind the final ones; what it defines is added to `references`."""
-        starts = list(_starts(_outliner().parse(text, {"references": references})))
-        if not starts:
-            return ([Unit(text, "empty")] if text.strip() else []), starts
-        starts[0] = starts[0]._replace(line=0)
+        before = item_before(self._first)
+        text = before + text
         lines = text.split("\n")
+        starts = list(_starts(_outliner().parse(text, {"references": references}), lines))
+        if before:
+            del starts[0]
+        if not starts:
+            return [], starts
+        starts[0] = starts[0]._replace(line=1 if before else 0)
         ends = [start.line for start in starts[1:]] + [len(lines)]
         units: list[Unit] = []
+        block = 0
         for start, end in zip(starts, ends, strict=True):
             source = "\n".join(lines[start.line : end]) + ("\n" if end < len(lines) else "")
             blank = start.line > 0 and not lines[start.line - 1].strip()
-            units.append(Unit(source, start.kind, start.number, blank))
+            continued = start.kind == "item" and start.block == block
+            units.append(Unit(source, start.kind, start.number, blank, continued))
+            block = start.block
         if self._frozen:
             self._continue(units, starts)
         return units, starts
@@ -154,6 +170,7 @@ class Splitter:
     def _continue(self, units: list[Unit], starts: list[_Start]) -> None:
         """Correct the first unit, and the items that count on from it, by what came before them."""
         units[0].blank = self._first.blank
+        units[0].continued = self._first.continued
         number = units[0].number
         if number is None or self._first.number is None:
             return
@@ -163,15 +180,30 @@ class Splitter:
                 unit.number += offset
 
 
-def _starts(tokens: list[Token]) -> Iterator[_Start]:
-    """The first line of every top-level block, and of every item where that is a list."""
-    block = -1
+def item_before(unit: Unit) -> str:
+    """For an item that is not the first of its list, a line that puts another one before it.
+
+    Within a list some lines are items that would be something else at the start of a text.
+    """
+    marker = _MARKER.match(unit.source) if unit.continued else None
+    return f"{marker[1]} x\n" if marker else ""
+
+
+def _starts(tokens: list[Token], lines: list[str]) -> Iterator[_Start]:
+    """The first line of every top-level block, and of every item where that is a list.
+
+    Between blocks there is nothing but empty lines and definitions of links; the latter make a
+    unit too, which shows nothing.
+    """
+    block = end = 0
     number: int | None = None
     for token in tokens:
         if token.map is None or token.nesting < 0:
             continue
         if token.level == 0:
+            yield from _definitions(lines, end, token.map[0])
             block += 1
+            end = token.map[1]
             if token.type == "ordered_list_open":
                 number = int(token.attrs.get("start", 1))
             elif token.type == "bullet_list_open":
@@ -181,12 +213,22 @@ def _starts(tokens: list[Token]) -> Iterator[_Start]:
         elif token.level == 1 and token.type == "list_item_open":
             yield _Start(token.map[0], "item", block, number)
             number = None if number is None else number + 1
+    yield from _definitions(lines, end, len(lines))
+
+
+def _definitions(lines: list[str], start: int, end: int) -> Iterator[_Start]:
+    """The first line that is not empty, where there is one."""
+    for index in range(start, end):
+        if lines[index].strip(" \t"):
+            yield _Start(index, "empty", 0)
+            return
 
 
 def _closing(unit: Unit) -> re.Pattern[str] | None:
     """What would close the fence that the unit opens, or None if none is open for certain.
 
-    It is not while its first line is incomplete: a backtick in that line makes a paragraph of it.
+    It is not before two lines are complete: a backtick in the first one would make a paragraph of
+    it, and a second one such as "|---|" a table.
     """
     opening = _FENCE.search(unit.source) if unit.kind == "fence" else None
     if opening is None:
@@ -194,4 +236,4 @@ def _closing(unit: Unit) -> re.Pattern[str] | None:
     marks = opening[1]
     closing = re.compile(rf" {{0,3}}{marks[0]}{{{len(marks)},}}[ \t]*")
     below = unit.source[opening.end() :].split("\n")[1:]
-    return closing if below and not any(map(closing.fullmatch, below)) else None
+    return closing if len(below) > 1 and not any(map(closing.fullmatch, below)) else None

@@ -41,8 +41,10 @@ class Look:
     assistant_title: Style
     notice: Style
     error: Style
+    error_title: Style
     error_bar: Style
     hint: Style
+    more: Style
 
     @classmethod
     def names(cls) -> dict[str, str]:

@@ -206,12 +206,12 @@ def _make(name: str, *, dark: bool, colors: dict[str, str], variables: dict[str,
         background=colors["background"],
         surface=colors["surface"],
         panel=colors["panel"],
-        boost=colors.get("boost"),
         success=colors["success"],
         warning=colors["warning"],
         error=colors["error"],
         dark=dark,
-        variables=variables,
+        # Textual leaves boost out where panel is given, unless it comes as a variable.
+        variables=({"boost": colors["boost"]} if "boost" in colors else {}) | variables,
     )
 
 

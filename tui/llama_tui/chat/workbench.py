@@ -1,0 +1,268 @@
+"""What a person works with: the chosen model and its settings, its engine, the conversation.
+
+It knows no widget. The terminal's screens show what it holds and call what it offers; whatever
+changes by itself is told through `on_change`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+
+from llama_tui.chat.conversation import Conversation, Turn
+from llama_tui.chat.session import ChatEvent, ChatSession
+from llama_tui.chat.store import Listed, Store
+from llama_tui.engine.engine import Engine
+from llama_tui.engine.pool import Pool
+from llama_tui.errors import EngineError, LlamaTuiError, ModelNameError, StoreError
+from llama_tui.library import names
+from llama_tui.library.gguf import read_header
+from llama_tui.library.scan import Headers, ModelFile, builtin, describe, scan
+from llama_tui.paths import Paths
+from llama_tui.settings.layers import Setting
+from llama_tui.settings.params import BY_NAME, load_identity, sampling
+from llama_tui.settings.store import SettingsStore
+from llama_tui.settings.values import Value
+
+_SUGGESTIONS_KEY = "llama_tui.suggestions"
+
+
+class Workbench:
+    """Composed once by the program; `open` before anything else, `close` at the end."""
+
+    def __init__(self, paths: Paths, settings: SettingsStore, on_change: Callable[[], None]) -> None:
+        self.settings = settings
+        self.files: list[ModelFile] = []
+        self.current: ModelFile | None = None
+        self.suggestions: tuple[str, ...] = ()
+        self._paths = paths
+        self._headers = Headers()
+        self._pool = Pool(paths, lambda _engine: on_change())
+        self._engine: Engine | None = None
+        self._store: Store | None = None
+        self._session: ChatSession | None = None
+
+    # Beginning and end
+
+    async def open(self, model: str | None) -> list[LlamaTuiError]:
+        """Open the conversations and choose a model: the one named, else the last one used, else
+        the built-in one. Returns what went wrong; the workbench can be used all the same."""
+        problems: list[LlamaTuiError] = list(self.settings.problems)
+        try:
+            self._store = await asyncio.to_thread(Store, self._paths.database)
+        except StoreError as error:
+            problems.append(error)
+            self._store = Store(None)
+        conversation = Conversation.new()
+        try:
+            if latest := await asyncio.to_thread(self._store.latest):
+                conversation = await asyncio.to_thread(self._store.load, latest)
+        except StoreError as error:
+            problems.append(error)
+        self._session = ChatSession(self._store, conversation)
+        used = next((turn.model for turn in reversed(conversation.path()) if turn.model), None)
+        for name in (model, used):
+            if name and not self.current:
+                try:
+                    await self.choose(await asyncio.to_thread(self._find, name))
+                except LlamaTuiError as error:
+                    problems.append(error)
+        if not self.current and (guide := await asyncio.to_thread(builtin, self._headers)):
+            await self.choose(guide)
+        return problems
+
+    async def close(self, *, unload: bool) -> tuple[str, ...]:
+        """End the engines that only this program uses, or leave them all to their idle timeout;
+        the names of those that live on."""
+        stay = await self._pool.close(unload=unload)
+        if self._store:
+            await asyncio.to_thread(self._store.close)
+        return stay
+
+    # Models
+
+    def _find(self, name: str) -> ModelFile:
+        folders = self.settings.model_dirs()
+        path = names.resolve(name, folders)
+        return describe(path, names.canonical(path, folders), self._headers)
+
+    async def rescan(self) -> None:
+        """Read the model folders again; the built-in model comes last."""
+        found = await asyncio.to_thread(scan, self.settings.model_dirs(), self._headers)
+        guide = await asyncio.to_thread(builtin, self._headers)
+        self.files = [*found, *([guide] if guide else [])]
+        if self.current and all(file.path != self.current.path for file in self.files):
+            self.files.insert(0, self.current)
+
+    async def choose(self, file: ModelFile) -> None:
+        """Talk to this model from now on. Nothing is loaded yet."""
+        self.current = file
+        self.suggestions = await asyncio.to_thread(_suggestions, file)
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """Every engine of this user."""
+        return self._pool.engines
+
+    def engines_of(self, file: ModelFile) -> tuple[Engine, ...]:
+        """The engines of one file."""
+        return self._pool.of_file(file.path)
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine that answers for the chosen model; one that died stays until it is replaced."""
+        mine = self.engines_of(self.current) if self.current else ()
+        if self._engine in mine:
+            return self._engine
+        return next((engine for engine in mine if engine.alive), mine[0] if mine else None)
+
+    async def load(self) -> Engine:
+        """Attach to an engine of the chosen model, or start one with the settings that hold.
+
+        An engine that runs already is used even if a load parameter has changed since: that waits
+        for `reload`. Raises `LlamaTuiError` where none can be started.
+        """
+        if self.current is None:
+            raise ModelNameError("No model is chosen", "ctrl+o opens the list.")
+        engine = self.engine
+        if engine is None or not engine.alive:
+            if engine:
+                self._pool.dismiss(engine)
+            if self.current.problem:
+                raise EngineError(f"{self.current.name}: {self.current.problem}", self.current.hint)
+            engine = await self._pool.acquire(self.current.name, self.current.path, self._load_params())
+        self._engine = engine
+        return engine
+
+    async def reload(self) -> Engine:
+        """Load the chosen model with the settings that hold now, in place of the engine it has."""
+        engine = self.engine
+        if engine:
+            if engine.alive and self.reload_pending:
+                await engine.unload()
+            self._pool.dismiss(engine)
+        self._engine = None
+        return await self.load()
+
+    async def unload(self, file: ModelFile) -> None:
+        """Give back the memory of every engine of a file."""
+        for engine in self.engines_of(file):
+            await engine.unload()
+            self._pool.dismiss(engine)
+
+    async def discover(self) -> None:
+        """Notice the engines that other programs have started or ended."""
+        await self._pool.scan()
+
+    # Settings
+
+    def resolved(self) -> dict[str, Setting]:
+        """Every setting with its origin, for the chosen model."""
+        return self.settings.resolve(self.current.name if self.current else None)
+
+    def _load_params(self) -> dict[str, Value]:
+        return {name: s.value for name, s in self.resolved().items() if BY_NAME[name].kind == "load"}
+
+    @property
+    def reload_pending(self) -> bool:
+        """Whether the engine runs with other load parameters than those that hold now."""
+        engine = self.engine
+        return bool(engine and engine.alive and load_identity(engine.spec.params) != load_identity(self._load_params()))
+
+    async def set(self, name: str, value: Value | None, *, reset: bool = False) -> LlamaTuiError | None:
+        """Keep a value for the chosen model, or `reset` it to the layer below; the warning, if any."""
+        model = self.current.name if self.current else None
+        try:
+            if reset:
+                problem = await asyncio.to_thread(self.settings.reset, name, model)
+            else:
+                problem = await asyncio.to_thread(self.settings.save, name, value, model)
+        except LlamaTuiError as error:
+            problem = error
+        setting = self.resolved()[name]
+        if name == "idle_timeout" and self.engine and isinstance(setting.value, int | float):
+            await self.engine.configure(float(setting.value))
+        if not reset and not problem and setting.value != value:
+            return LlamaTuiError(
+                f"{name} is kept, but {setting.source or setting.origin} decides now",
+                f"It stays {BY_NAME[name].format(setting.value)} until that is taken away.",
+            )
+        return problem
+
+    # The conversation
+
+    @property
+    def session(self) -> ChatSession:
+        """The session; there is one as soon as the workbench is open."""
+        assert self._session
+        return self._session
+
+    @property
+    def conversation(self) -> Conversation:
+        """The conversation that is shown."""
+        return self.session.conversation
+
+    def send(self, text: str) -> AsyncGenerator[ChatEvent, None]:
+        """Ask the chosen model."""
+        return self.session.send(text, self._model_name, self.load, self._sampling())
+
+    def retry(self) -> AsyncGenerator[ChatEvent, None]:
+        """Another answer of the chosen model to the last question."""
+        return self.session.retry(self._model_name, self.load, self._sampling())
+
+    @property
+    def _model_name(self) -> str:
+        return names.canonical(self.current.path, self.settings.model_dirs()) if self.current else ""
+
+    def _sampling(self) -> dict[str, Value]:
+        return sampling({name: setting.value for name, setting in self.resolved().items()})
+
+    async def resume(self) -> AsyncGenerator[ChatEvent, None]:
+        """Fetch what engines went on writing after this conversation's program ended."""
+        for turn in [turn for turn in self.conversation.turns if turn.role == "assistant" and not turn.ending]:
+            async for event in self._resume(turn):
+                yield event
+
+    async def _resume(self, turn: Turn) -> AsyncGenerator[ChatEvent, None]:
+        for engine in self.engines:
+            if engine.alive and await engine.knows(turn.id):
+                async for event in self.session.resume(turn, engine):
+                    yield event
+                return
+        yield await self.session.interrupt(turn)
+
+    def new_chat(self) -> None:
+        """Begin an empty conversation; it is kept with its first message."""
+        assert self._store
+        self._session = ChatSession(self._store)
+
+    async def open_chat(self, id: str) -> None:
+        """Show another conversation; raises `StoreError`."""
+        assert self._store
+        self._session = ChatSession(self._store, await asyncio.to_thread(self._store.load, id))
+
+    async def step_answer(self, by: int) -> bool:
+        """Show the answer before or after among several; False where there is none."""
+        path = self.conversation.path()
+        answer = next((turn for turn in reversed(path) if len(self.conversation.siblings(turn)) > 1), None)
+        return answer is not None and await self.session.step(answer, by)
+
+    async def chats(self) -> list[Listed]:
+        """Every conversation, the latest first; raises `StoreError`."""
+        assert self._store
+        return await asyncio.to_thread(self._store.list)
+
+    async def delete_chat(self, id: str, *, restore: bool = False) -> None:
+        """Take a conversation out of the list, or bring it back; raises `StoreError`."""
+        assert self._store
+        await asyncio.to_thread(self._store.restore if restore else self._store.delete, id)
+
+
+def _suggestions(file: ModelFile) -> tuple[str, ...]:
+    """Questions that a model's file proposes to begin with."""
+    with contextlib.suppress(LlamaTuiError):
+        found = read_header(file.path).metadata.get(_SUGGESTIONS_KEY)
+        if isinstance(found, list | tuple):
+            return tuple(str(text) for text in found)
+    return ()

@@ -1,0 +1,98 @@
+"""The memory of this machine: RAM and each NVIDIA GPU, as everybody's share of it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from llama_tui.engine.protocol import Buffer
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Bytes of one device. `name` is llama.cpp's name of its buffers ("CUDA0"), "RAM" for the host;
+    `label` is what a person calls it."""
+
+    name: str
+    label: str
+    total: int
+    used: int
+
+
+def ram() -> DeviceMemory:
+    """The host's memory, within the cgroup's limit where there is one.
+
+    Used is what cannot be had without swapping: page cache, and with it mapped weights, is free.
+    """
+    host = psutil.virtual_memory()
+    total, used = host.total, host.total - host.available
+    with contextlib.suppress(OSError, ValueError):
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        if limit != "max" and int(limit) < total:
+            cache = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+            total = int(limit)
+            used = int((_CGROUP / "memory.current").read_text()) - int(cache.get("file", "0"))
+    return DeviceMemory("RAM", "RAM", total, max(0, used))
+
+
+class Gpus:
+    """Reads NVIDIA GPUs through NVML, which opens no CUDA context. Without a driver: none."""
+
+    def __init__(self) -> None:
+        self._nvml: Any = None
+        self._handles: list[Any] = []
+        self._tried = False
+
+    def read(self) -> list[DeviceMemory]:
+        """The GPUs that an engine would see, in its order. The first call loads the driver's
+        library, which can take a while: call it in a thread."""
+        if not self._tried:
+            self._tried = True
+            self._open()
+        found: list[DeviceMemory] = []
+        for number, handle in enumerate(self._handles):
+            with contextlib.suppress(self._nvml.NVMLError):
+                memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
+                found.append(DeviceMemory(f"CUDA{number}", f"GPU{number}", int(memory.total), int(memory.used)))
+        return found
+
+    def _open(self) -> None:
+        nvml: Any = importlib.import_module("pynvml")
+        try:
+            nvml.nvmlInit()
+            handles = [nvml.nvmlDeviceGetHandleByIndex(number) for number in range(nvml.nvmlDeviceGetCount())]
+        except nvml.NVMLError:
+            return
+        self._nvml, self._handles = nvml, visible(handles, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def visible(devices: list[Any], variable: str | None) -> list[Any]:
+    """The devices that CUDA_VISIBLE_DEVICES leaves, in its order; a list of UUIDs leaves all, since
+    their numbers are not known here. As in CUDA, the first number that is no device ends the list."""
+    if variable is None:
+        return devices
+    chosen: list[Any] = []
+    for word in filter(None, (part.strip() for part in variable.split(","))):
+        if not word.lstrip("-").isdigit():
+            return devices
+        if not 0 <= int(word) < len(devices):
+            break
+        chosen.append(devices[int(word)])
+    return chosen
+
+
+def on_device(buffers: tuple[Buffer, ...], device: str) -> int:
+    """Bytes that an engine's buffers take on a device."""
+    return sum(
+        b.weights + b.kv + b.compute
+        for b in buffers
+        if not b.host and b.name == device or b.name.startswith(device + "_")
+    )

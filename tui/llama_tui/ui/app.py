@@ -1,0 +1,124 @@
+"""The program on the terminal: composes the parts, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import work
+from textual.app import App
+from textual.binding import Binding, BindingType
+
+from llama_tui.chat.workbench import Workbench
+from llama_tui.engine.devices import Gpus
+from llama_tui.paths import Paths
+from llama_tui.settings.store import SettingsStore
+from llama_tui.ui.bindings import KeyGroup, KeyTable, named
+from llama_tui.ui.commands import Commands
+from llama_tui.ui.screens.chats import ChatList
+from llama_tui.ui.screens.main import MainScreen
+from llama_tui.ui.screens.switcher import ModelSwitcher
+from llama_tui.ui.theme import load_themes
+from llama_tui.ui.widgets.form import FieldList
+from llama_tui.ui.widgets.models import ModelList
+from llama_tui.ui.widgets.prompt import Prompt
+from llama_tui.ui.widgets.transcript import Transcript
+
+DEFAULT_THEME = "night"
+_REPAINT_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """What is worth saying after the screen is gone."""
+
+    still_loaded: tuple[str, ...] = ()
+
+
+class LlamaTui(App[Farewell]):
+    """Composes; the screens and the workbench do the work."""
+
+    TITLE = "llama-tui"
+    # All here: Textual does not load the CSS_PATH of a default screen.
+    CSS_PATH: ClassVar = ["screens/main.tcss", "screens/overlay.tcss"]
+    COMMANDS: ClassVar = {Commands}
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+p", "command_palette", "every action", id="app.palette", priority=True),
+        Binding("ctrl+q", "quit", "quit", id="app.quit", priority=True),
+    ]
+
+    def __init__(self, paths: Paths, settings: SettingsStore, model: str | None = None) -> None:
+        super().__init__()
+        self._paths = paths
+        self._settings = settings
+        self.workbench = Workbench(paths, settings, self._engines_changed)
+        self.keys = KeyTable(_KEY_GROUPS, settings.keys(), str(paths.config_file))
+        self.main = MainScreen(self.workbench, model, Gpus(), self.keys)
+        self.theme_names: list[str] = []
+        self._repaint_due = False
+
+    def get_default_screen(self) -> MainScreen:
+        """The main screen is the first and stays."""
+        return self.main
+
+    def on_mount(self) -> None:
+        """Themes and keys first: they shape the first frame."""
+        themes = load_themes(self._paths.themes)
+        for theme in themes.themes.values():
+            self.register_theme(theme)
+        self.theme_names = sorted(themes.themes)
+        self._settings.problems.extend(themes.problems)
+        wanted = str(self._settings.values()["theme"])
+        self.theme = wanted if wanted in themes.themes else DEFAULT_THEME
+        self._settings.problems.extend(self.keys.problems)
+        self.set_keymap(self.keys.keymap)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self._leave_at_once)
+
+    # Themes
+
+    @work(group="theme", exclusive=True)
+    async def use_theme(self, name: str) -> None:
+        """Switch at once, and keep the choice."""
+        self.theme = name
+        if problem := await self.workbench.set("theme", name):
+            self.notify(f"{problem.message}\n{problem.hint}", severity="warning", markup=False)
+
+    # Engines
+
+    def _engines_changed(self) -> None:
+        """Many changes within a moment are shown once."""
+        if not self._repaint_due and self.is_running:
+            self._repaint_due = True
+            self.set_timer(_REPAINT_SECONDS, self._show_engines)
+
+    def _show_engines(self) -> None:
+        self._repaint_due = False
+        self.main.show_engines()
+
+    # The end
+
+    async def action_quit(self) -> None:
+        """End the engines that only this program uses, then leave."""
+        still_loaded = await self.workbench.close(unload=True)
+        self.exit(Farewell(still_loaded))
+
+    def _leave_at_once(self) -> None:
+        """The terminal is gone or the program is asked to end: the engines go on, and what they
+        are writing is fetched at the next start."""
+        self.exit(Farewell())
+
+
+_KEY_GROUPS = (
+    KeyGroup("Everywhere", (*named(MainScreen.BINDINGS), *named(LlamaTui.BINDINGS))),
+    KeyGroup("Prompt", named(Prompt.BINDINGS)),
+    KeyGroup("Chat", named(Transcript.BINDINGS)),
+    KeyGroup("Models pane", named(ModelList.BINDINGS)),
+    KeyGroup("Parameters pane", named(FieldList.BINDINGS)),
+    KeyGroup("Model switcher", named(ModelSwitcher.BINDINGS)),
+    KeyGroup("Chats", named(ChatList.BINDINGS)),
+)

@@ -1,0 +1,83 @@
+"""Keys as people read them, and the checks of the [keys] table of config.toml."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from textual.binding import Binding
+from textual.keys import REPLACED_KEYS, Keys
+
+from llama_tui.errors import SettingsError
+
+_WORDS = {"escape": "esc", "enter": "enter", "pageup": "pgup", "pagedown": "pgdn", "question_mark": "?", "slash": "/"}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyGroup:
+    """Bindings that act in one place."""
+
+    title: str
+    bindings: tuple[Binding, ...]
+
+
+def named(bindings: Iterable[object]) -> tuple[Binding, ...]:
+    """The bindings with an id, which are ours: those without belong to Textual's widgets."""
+    return tuple(binding for binding in bindings if isinstance(binding, Binding) and binding.id)
+
+
+def key_words(keys: str) -> str:
+    """Keys as the help shows them: "ctrl+j,shift+enter" becomes "ctrl+j or shift+enter"."""
+    return " or ".join("+".join(_WORDS.get(part, part) for part in key.strip().split("+")) for key in keys.split(","))
+
+
+def short_key(keys: str) -> str:
+    """The first of some keys as the status line shows it: "^o"."""
+    first = keys.split(",", 1)[0].strip()
+    return "^" + first[5:] if first.startswith("ctrl+") and len(first) == 6 else key_words(first)
+
+
+class KeyTable:
+    """Every key of the program as it is now: the bindings, with what config.toml changes of them.
+
+    `keymap` holds the changes that can be used, by binding id, and `problems` what is wrong with
+    the others; `where` is the file that they come from.
+    """
+
+    def __init__(self, groups: Sequence[KeyGroup], wanted: Mapping[str, str], where: str) -> None:
+        self.groups = tuple(groups)
+        self.keymap: dict[str, str] = {}
+        self.problems: list[SettingsError] = []
+        self._default = {binding.id: binding.key for group in groups for binding in group.bindings if binding.id}
+        for binding_id, keys in wanted.items():
+            if problem := self._problem(binding_id, keys, where):
+                self.problems.append(problem)
+            else:
+                self.keymap[binding_id] = keys
+
+    def _problem(self, binding_id: str, keys: str, where: str) -> SettingsError | None:
+        if binding_id not in self._default:
+            near = difflib.get_close_matches(binding_id, self._default, n=1)
+            hint = f"Do you mean {near[0]}? " if near else ""
+            return SettingsError(f"{where}: no key is called {binding_id!r}", hint + "F1 lists them all.")
+        bad = next((key.strip() for key in keys.split(",") if not _is_key(key.strip())), None)
+        if bad is None:
+            return None
+        return SettingsError(
+            f"{where}: {bad!r} is not a key ({binding_id})", 'Allowed, for example: "f8", "ctrl+x", "a".'
+        )
+
+    def of(self, binding_id: str) -> str:
+        """The keys of a binding, with commas between them."""
+        return self.keymap.get(binding_id, self._default[binding_id])
+
+
+_MODIFIERS = frozenset({"ctrl", "shift", "alt", "super", "hyper", "meta"})
+_NAMES = frozenset(key.value for key in Keys) | frozenset(REPLACED_KEYS.values())
+
+
+def _is_key(key: str) -> bool:
+    *modifiers, name = key.split("+")
+    plain = len(name) == 1 or name in _NAMES or name in _WORDS
+    return bool(name) and plain and all(modifier in _MODIFIERS for modifier in modifiers)

@@ -1,0 +1,377 @@
+"""The main screen: models on the left, the chat, parameters on the right, a status line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import ClassVar, cast
+
+from textual import events, on, work
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical
+from textual.screen import Screen
+
+from llama_tui.chat.session import ChatEvent
+from llama_tui.chat.workbench import Workbench
+from llama_tui.engine.devices import DeviceMemory, Gpus, ram
+from llama_tui.errors import LlamaTuiError
+from llama_tui.library.scan import ModelFile
+from llama_tui.library.units import short_size
+from llama_tui.settings.values import Value
+from llama_tui.ui import clipboard
+from llama_tui.ui.bindings import KeyTable, short_key
+from llama_tui.ui.screens.chats import ChatList
+from llama_tui.ui.screens.help import HelpScreen
+from llama_tui.ui.screens.switcher import ModelSwitcher
+from llama_tui.ui.widgets.chat import ChatPane
+from llama_tui.ui.widgets.form import FieldList, ParameterForm
+from llama_tui.ui.widgets.loaded import LoadedPane
+from llama_tui.ui.widgets.models import ModelList, ModelPane, ModelRow, model_row
+from llama_tui.ui.widgets.status import Status, StatusLine
+
+FORM_FOLDS_BELOW = 100
+SIDE_FOLDS_BELOW = 80
+_READOUT_SECONDS = 1.0
+_DISCOVER_EVERY = 3
+
+
+class MainScreen(Screen[None]):
+    """Turns keys into calls of the workbench, and what the workbench tells into widgets."""
+
+    AUTO_FOCUS = "Prompt"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "stop", "stop the answer, keep what came", id="chat.stop"),
+        Binding("ctrl+o", "switch_model", "choose a model", id="models.switch", priority=True),
+        Binding("ctrl+n", "new_chat", "new chat", id="chat.new", priority=True),
+        Binding("f4", "chats", "earlier chats", id="chat.list", priority=True),
+        Binding("ctrl+r", "retry", "answer again", id="chat.retry", priority=True),
+        Binding("alt+left", "step_answer(-1)", "previous answer", id="chat.previous_answer", priority=True),
+        Binding("alt+right", "step_answer(1)", "next answer", id="chat.next_answer", priority=True),
+        Binding("ctrl+y", "copy", "copy the last answer", id="chat.copy", priority=True),
+        Binding("f2", "toggle_models", "models pane", id="pane.models", priority=True),
+        Binding("f3", "toggle_form", "parameters pane", id="pane.parameters", priority=True),
+        Binding("f5", "reload", "load the model, or load it again with changed parameters", id="models.reload"),
+        Binding("tab", "app.focus_next", "next pane", id="pane.next"),
+        Binding("shift+tab", "app.focus_previous", "previous pane", id="pane.previous"),
+        Binding("f1", "help", "every key", id="app.help", priority=True),
+    ]
+
+    def __init__(self, workbench: Workbench, model: str | None, gpus: Gpus, keys: KeyTable) -> None:
+        super().__init__()
+        self.workbench = workbench
+        self._named = model
+        self._gpus = gpus
+        self._keys = keys
+        self._devices: list[DeviceMemory] = []
+        self._open = asyncio.Event()
+        self._side_wanted: bool | None = None
+        self._form_wanted: bool | None = None
+        self._ticks = 0
+
+    def compose(self) -> ComposeResult:
+        """Three panes above a line."""
+        with Container(id="panes"):
+            with Vertical(id="side"):
+                yield ModelPane()
+                yield LoadedPane()
+            yield ChatPane()
+            yield ParameterForm()
+        yield StatusLine()
+
+    @property
+    def _app(self) -> App[object]:
+        return cast("App[object]", self.app)  # pyright: ignore[reportUnknownMemberType]
+
+    # Beginning
+
+    def on_mount(self) -> None:
+        """Everything that takes time comes after the first frame."""
+        self.call_after_refresh(self._begin)
+
+    @work(group="begin")
+    async def _begin(self) -> None:
+        workbench = self.workbench
+        problems = await workbench.open(self._named)
+        self.show_conversation()
+        for problem in problems:
+            self.chat.tell(problem)
+        self.show_settings()
+        self._open.set()
+        await workbench.discover()
+        async for event in workbench.resume():
+            self.chat.apply(workbench.conversation, event)
+        if workbench.current and (self._named or workbench.current.builtin):
+            self.load()
+        self.set_interval(_READOUT_SECONDS, self._tick)
+        self._tick()
+        await workbench.rescan()
+        self.show_engines()
+
+    # Showing
+
+    @property
+    def chat(self) -> ChatPane:
+        """The middle pane."""
+        return self.query_one(ChatPane)
+
+    def show_conversation(self) -> None:
+        """Show the conversation that the workbench has now."""
+        workbench = self.workbench
+        current = workbench.current
+        self.chat.show(workbench.conversation, workbench.suggestions, current.name if current else "no model")
+        if self.chat.suggestions.display:
+            self.chat.suggestions.focus()
+        else:
+            self.chat.prompt.focus()
+        self._show_status()
+
+    def show_settings(self) -> None:
+        """Show the values that hold for the chosen model."""
+        engine = self.workbench.engine
+        running = engine.spec.params if engine and engine.alive else None
+        self.query_one(ParameterForm).show(self.workbench.resolved(), running)
+        self._show_status()
+
+    def model_rows(self) -> list[ModelRow]:
+        """Every model file with its state."""
+        current = self.workbench.current
+        return [
+            model_row(file, self.workbench.engines_of(file), current.path if current else None)
+            for file in self.workbench.files
+        ]
+
+    def show_engines(self) -> None:
+        """Show what engines do: in the list, in the switcher, in the readout, in the line below."""
+        rows = self.model_rows()
+        self.query_one(ModelList).show(rows)
+        if isinstance(self._app.screen, ModelSwitcher):
+            self._app.screen.show(rows)
+        self.query_one(LoadedPane).show(self.workbench.engines, self._devices, self.workbench.engine)
+        if self._open.is_set():
+            self.show_settings()
+
+    def _show_status(self) -> None:
+        workbench, progress = self.workbench, self.chat.progress
+        engine = workbench.engine
+        state = engine.state if engine else None
+        doing = progress.doing
+        loading = bool(engine and engine.condition == "loading")
+        if loading:
+            share = state.progress if state else None
+            doing = "loading" if share is None else f"loading {share:.0%}"
+        answering = self._open.is_set() and workbench.session.answering is not None
+        held = [item.state.memory.private or 0 for item in workbench.engines if item.alive and item.state]
+        self.query_one(StatusLine).show(
+            Status(
+                model=workbench.current.name if workbench.current else "",
+                n_past=progress.n_past,
+                n_ctx=state.model.n_ctx if state and state.model else None,
+                tokens_per_second=progress.tokens_per_second,
+                memory=f"{short_size(sum(held))} loaded" if held else "",
+                doing=doing,
+                escape=f"{self._key('chat.stop')} stops " + ("the answer" if answering else "loading")
+                if answering or loading
+                else "",
+                keys="  ".join(
+                    f"{self._key(name)} {word}"
+                    for name, word in (("models.switch", "models"), ("app.palette", "commands"), ("app.help", "help"))
+                ),
+            )
+        )
+
+    def _key(self, binding_id: str) -> str:
+        return short_key(self._keys.of(binding_id))
+
+    # Time and place
+
+    @work(group="readout", exclusive=True)
+    async def _tick(self) -> None:
+        self._ticks += 1
+        if self._ticks % _DISCOVER_EVERY == 0:
+            await self.workbench.discover()
+        if self.query_one("#side").display:
+            self._devices = [ram(), *await asyncio.to_thread(self._gpus.read)]
+            self.query_one(LoadedPane).show(self.workbench.engines, self._devices, self.workbench.engine)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Fold what does not fit."""
+        self._arrange(event.size.width)
+
+    def _arrange(self, width: int) -> None:
+        side, form = self.query_one("#side"), self.query_one(ParameterForm)
+        for pane, wanted, narrow in (
+            (side, self._side_wanted, width < SIDE_FOLDS_BELOW),
+            (form, self._form_wanted, width < FORM_FOLDS_BELOW),
+        ):
+            pane.set_class(narrow, "-overlay")
+            pane.display = wanted if wanted is not None else not narrow
+
+    def action_toggle_models(self) -> None:
+        """Show or fold the models pane."""
+        side = self.query_one("#side")
+        self._side_wanted = not side.display
+        self._arrange(self.size.width)
+        self._focus_after(side.display, self.query_one(ModelList))
+
+    def action_toggle_form(self) -> None:
+        """Show or fold the parameters pane."""
+        form = self.query_one(ParameterForm)
+        self._form_wanted = not form.display
+        self._arrange(self.size.width)
+        self._focus_after(form.display, self.query_one(FieldList))
+
+    def _focus_after(self, shown: bool, target: ModelList | FieldList) -> None:
+        (target if shown else self.chat.prompt).focus()
+
+    # Chatting
+
+    @on(ChatPane.Asked)
+    def _asked(self, event: ChatPane.Asked) -> None:
+        if not self._open.is_set() or self.workbench.session.answering:
+            self.chat.prompt.load(event.text)
+            self.notify(f"An answer is being written; {self._key('chat.stop')} stops it.", markup=False)
+            return
+        self.answer(self.workbench.send(event.text))
+
+    @work(group="answer", exclusive=True)
+    async def answer(self, making: AsyncGenerator[ChatEvent, None]) -> None:
+        """Show an answer while it is made."""
+        conversation = self.workbench.conversation
+        async for event in making:
+            if self.workbench.conversation is conversation:
+                self.chat.apply(conversation, event)
+                self._show_status()
+        self._show_status()
+
+    async def action_stop(self) -> None:
+        """Stop the answer, else the loading, else close what lies over the chat."""
+        workbench = self.workbench
+        if not self._open.is_set():
+            return
+        engine = workbench.engine
+        if workbench.session.answering:
+            await workbench.session.stop()
+        if engine and engine.condition == "loading" and workbench.current:
+            await workbench.unload(workbench.current)
+        elif self.query_one("#side").has_class("-overlay") and self._side_wanted:
+            self.action_toggle_models()
+        elif self.query_one(ParameterForm).has_class("-overlay") and self._form_wanted:
+            self.action_toggle_form()
+        else:
+            self.chat.prompt.focus()
+
+    def action_retry(self) -> None:
+        """Another answer to the last question."""
+        if self._idle():
+            self.answer(self.workbench.retry())
+
+    async def action_step_answer(self, by: int) -> None:
+        """The answer before or after, among several."""
+        if self._idle() and await self.workbench.step_answer(by):
+            self.show_conversation()
+
+    def _idle(self) -> bool:
+        return self._open.is_set() and self.workbench.session.answering is None
+
+    async def action_new_chat(self) -> None:
+        """Begin an empty conversation; an answer that is being made is stopped and kept."""
+        if self._open.is_set():
+            await self.workbench.session.stop()
+            self.workbench.new_chat()
+            self.show_conversation()
+
+    @work(group="chats", exclusive=True)
+    async def action_chats(self) -> None:
+        """Choose an earlier conversation."""
+        await self._open.wait()
+        chosen = await self._app.push_screen_wait(ChatList(self.workbench))
+        if chosen and chosen != self.workbench.conversation.id:
+            await self.workbench.session.stop()
+            try:
+                await self.workbench.open_chat(chosen)
+            except LlamaTuiError as error:
+                self.chat.tell(error)
+            self.show_conversation()
+
+    async def action_copy(self) -> None:
+        """Copy the last answer."""
+        if not self._open.is_set():
+            return
+        answers = [turn for turn in self.workbench.conversation.path() if turn.role == "assistant" and turn.content]
+        said = await clipboard.copy(self._app, answers[-1].content) if answers else "There is no answer to copy yet"
+        self.notify(said, markup=False, timeout=3)
+
+    # Models
+
+    @work(group="switch", exclusive=True)
+    async def action_switch_model(self) -> None:
+        """Choose a model and load it."""
+        chosen = await self._app.push_screen_wait(ModelSwitcher(self.model_rows(), self.unload))
+        if chosen:
+            await self._choose(chosen)
+
+    @on(ModelList.Chosen)
+    async def _chosen(self, event: ModelList.Chosen) -> None:
+        await self._choose(event.file)
+
+    async def _choose(self, file: ModelFile) -> None:
+        await self._open.wait()
+        await self.workbench.choose(file)
+        if not self.workbench.conversation.path():
+            self.show_conversation()
+        self.show_engines()
+        self.load()
+        self.chat.prompt.focus()
+
+    @work(group="load", exclusive=True)
+    async def load(self, *, again: bool = False) -> None:
+        """Load the chosen model; what goes wrong stands in the log."""
+        try:
+            await (self.workbench.reload() if again else self.workbench.load())
+        except LlamaTuiError as error:
+            self.chat.tell(error)
+        self.show_engines()
+
+    def action_reload(self) -> None:
+        """Load, or load again with the parameters that hold now."""
+        if self._idle():
+            self.load(again=True)
+
+    @on(ModelList.UnloadRequested)
+    def _unload_requested(self, event: ModelList.UnloadRequested) -> None:
+        self.unload(event.file)
+
+    @work(group="unload")
+    async def unload(self, file: ModelFile) -> None:
+        """Give a model's memory back."""
+        await self.workbench.unload(file)
+        self.show_engines()
+
+    @on(ModelList.RescanRequested)
+    @work(group="scan", exclusive=True)
+    async def rescan(self) -> None:
+        """Read the model folders again."""
+        await self.workbench.rescan()
+        self.show_engines()
+        self.notify(f"{len(self.workbench.files)} models", markup=False, timeout=2)
+
+    # Parameters
+
+    @on(ParameterForm.Changed)
+    async def _changed(self, event: ParameterForm.Changed) -> None:
+        await self._set(event.param.name, event.value)
+
+    @on(ParameterForm.Reset)
+    async def _reset(self, event: ParameterForm.Reset) -> None:
+        await self._set(event.param.name, None, reset=True)
+
+    async def _set(self, name: str, value: Value, *, reset: bool = False) -> None:
+        problem = await self.workbench.set(name, value, reset=reset)
+        if problem:
+            self.notify(f"{problem.message}\n{problem.hint}", severity="warning", markup=False, timeout=8)
+        self.show_settings()
+
+    def action_help(self) -> None:
+        """Every key."""
+        self._app.push_screen(HelpScreen(self._keys))

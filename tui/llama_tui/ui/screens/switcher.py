@@ -1,0 +1,66 @@
+"""The model switcher: type a few letters, enter loads, one key unloads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from llama_tui.library.scan import ModelFile
+from llama_tui.ui.widgets.models import ModelFilter, ModelList, ModelRow
+
+
+class ModelSwitcher(ModalScreen[ModelFile | None]):
+    """Answers with the chosen file, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss_none", "close", id="switcher.close"),
+        Binding("ctrl+u", "unload", "unload the model", id="switcher.unload", priority=True),
+    ]
+
+    def __init__(self, rows: Sequence[ModelRow], unload: Callable[[ModelFile], object]) -> None:
+        super().__init__()
+        self._rows = rows
+        self._unload = unload
+
+    def compose(self) -> ComposeResult:
+        """A filter, the list, the keys."""
+        with Vertical(classes="overlay") as box:
+            box.border_title = "Switch model"
+            models = ModelList()
+            yield ModelFilter(models)
+            yield models
+            yield Static("enter load · ctrl+u unload · esc close", classes="keys", markup=False)
+
+    def on_mount(self) -> None:
+        """Letters go to the filter."""
+        self.query_one(ModelFilter).focus()
+        self.show(self._rows)
+
+    def show(self, rows: Sequence[ModelRow]) -> None:
+        """Show the states as they are now."""
+        self.query_one(ModelList).show(rows)
+        if not rows:
+            self.query_one(".keys", Static).update("No models found: set model_dir (f3) · esc close")
+
+    @on(ModelList.Chosen)
+    def _chosen(self, event: ModelList.Chosen) -> None:
+        event.stop()
+        self.dismiss(event.file)
+
+    @on(ModelFilter.Left)
+    def action_dismiss_none(self) -> None:
+        """Choose nothing."""
+        self.dismiss(None)
+
+    @on(ModelList.UnloadRequested)
+    def action_unload(self) -> None:
+        """Give back the memory of the model under the cursor."""
+        if file := self.query_one(ModelList).highlighted_file:
+            self._unload(file)

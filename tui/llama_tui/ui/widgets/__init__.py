@@ -1,0 +1,1 @@
+"""What stands on the screens. Widgets hold view state only."""

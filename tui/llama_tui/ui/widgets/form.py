@@ -1,0 +1,320 @@
+"""The parameter form: every load and sampling parameter of the table, its value, its origin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from llama_tui.settings.layers import Setting
+from llama_tui.settings.params import BY_NAME, PARAMS
+from llama_tui.settings.values import BadValue, Param, Value
+from llama_tui.ui.text import one_line
+
+_FORM = tuple(param for param in PARAMS if param.kind in ("sampling", "load"))
+_BADGES = {"default": "", "config": "config", "saved": "saved", "env": "env", "flag": "flag"}
+_BADGE_WIDTH = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One row: the setting that holds, and whether the loaded model runs with another value."""
+
+    param: Param
+    setting: Setting
+    needs_reload: bool = False
+
+
+def field_content(field: Field, width: int) -> Content:
+    """Name, value right-aligned, origin badge; a star where a reload is needed."""
+    param, setting = field.param, field.setting
+    star = "*" if field.needs_reload else " "
+    badge = _BADGES[setting.origin]
+    value = one_line(param.format(setting.value)) or "–"
+    room = width - _BADGE_WIDTH - 2 - len(param.name) - 1
+    if len(value) > room:
+        value = value[: max(1, room - 1)] + "…"
+    gap = " " * max(1, width - _BADGE_WIDTH - 2 - len(param.name) - len(value))
+    changed = "bold" if setting.origin != "default" else ""
+    return Content.assemble(
+        param.name, gap, (value, changed), (star, "$warning"), " ", (badge.ljust(_BADGE_WIDTH), "$text-muted")
+    )
+
+
+class FieldList(OptionList):
+    """The rows under their groups; left and right step a value, enter or a letter edits it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select", "edit the value", id="form.edit"),
+        Binding("left", "step(-1)", "smaller, or the choice before", id="form.decrease"),
+        Binding("right", "step(1)", "larger, or the next choice", id="form.increase"),
+        Binding("f6", "reset", "back to the layer below", id="form.reset"),
+    ]
+
+    @dataclass
+    class EditRequested(Message):
+        """The user wants to type a value; `typed` is what has been typed already."""
+
+        field: Field
+        typed: str | None
+
+    @dataclass
+    class Stepped(Message):
+        """The user has changed a value in place."""
+
+        param: Param
+        value: Value
+
+    @dataclass
+    class ResetRequested(Message):
+        """The user wants the value of the layer below."""
+
+        param: Param
+
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+        self._fields: list[Field | None] = []
+
+    @property
+    def field(self) -> Field | None:
+        """The row under the cursor."""
+        return self._fields[self.highlighted] if self.highlighted is not None and self._fields else None
+
+    def show(self, fields: Mapping[str, Field]) -> None:
+        """Show these values; the rows stay where they are."""
+        width = max(20, self.scrollable_content_region.width or 30)
+        if not self._fields:
+            group = ""
+            for param in _FORM:
+                if param.group != group:
+                    group = param.group
+                    self._fields.append(None)
+                    self.add_option(Option(Content.styled(group, "bold $accent"), disabled=True))
+                self._fields.append(fields[param.name])
+                self.add_option(Option(field_content(fields[param.name], width)))
+            self.highlighted = 1
+            return
+        for at, old in enumerate(self._fields):
+            if old and old != (new := fields[old.param.name]):
+                self._fields[at] = new
+                self.replace_option_prompt_at_index(at, field_content(new, width))
+
+    def on_resize(self) -> None:
+        """Fit the columns to the new width."""
+        width = max(20, self.scrollable_content_region.width)
+        for at, field in enumerate(self._fields):
+            if field:
+                self.replace_option_prompt_at_index(at, field_content(field, width))
+
+    def on_key(self, event: events.Key) -> None:
+        """A letter or a digit begins to edit."""
+        if self.field and event.character and event.is_printable and not event.character.isspace():
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.EditRequested(self.field, event.character))
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Enter, or a click."""
+        event.stop()
+        if self.field:
+            if self.field.param.type in ("bool", "choice"):
+                self.action_step(1)
+            else:
+                self.post_message(self.EditRequested(self.field, None))
+
+    def action_step(self, by: int) -> None:
+        """One step of the parameter, within its bounds; choices go round."""
+        if not self.field:
+            return
+        value = stepped(self.field.param, self.field.setting.value, by)
+        if value != self.field.setting.value:
+            self.post_message(self.Stepped(self.field.param, value))
+
+    def action_reset(self) -> None:
+        """Back to the layer below."""
+        if self.field:
+            self.post_message(self.ResetRequested(self.field.param))
+
+
+def stepped(param: Param, value: Value, by: int) -> Value:
+    """The next value in a direction: within the bounds, round the choices; None is before the least."""
+    if param.type == "bool":
+        return not value
+    if param.type == "choice":
+        choices: list[Value] = [*([None] if param.none_word else []), *param.choices]
+        return choices[(choices.index(value) + by) % len(choices)]
+    if param.type not in ("int", "float"):
+        return value
+    if value is None:
+        start = param.minimum if param.minimum is not None and param.minimum > 0 else param.step
+        return (int(start) if param.type == "int" else float(start)) if by > 0 else None
+    assert isinstance(value, int | float)
+    number = round(value + by * param.step, 6)
+    if param.minimum is not None and number < param.minimum:
+        return None if param.none_word and value <= param.minimum else param.check(param.minimum)
+    if param.maximum is not None and number > param.maximum:
+        number = param.maximum
+    return int(number) if param.type == "int" else float(number)
+
+
+class ValueEditor(Input):
+    """One value being typed; says at once when it cannot be used."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", show=False)]
+
+    class Cancelled(Message):
+        """The old value stays."""
+
+    def action_cancel(self) -> None:
+        """Give up."""
+        self.post_message(self.Cancelled())
+
+
+class ParameterForm(Vertical):
+    """The list, the editor below it, and the help of the field under the cursor."""
+
+    @dataclass
+    class Changed(Message):
+        """A good value was entered."""
+
+        param: Param
+        value: Value
+
+    @dataclass
+    class Reset(Message):
+        """The value of the layer below is wanted."""
+
+        param: Param
+
+    def compose(self) -> ComposeResult:
+        """The list above, editor and help below."""
+        yield FieldList()
+        yield ValueEditor(compact=True)
+        yield Static(markup=False, id="field-help")
+
+    def on_mount(self) -> None:
+        """Name the pane; the editor comes when it is asked for."""
+        self.border_title = "Parameters"
+        self._editing: Param | None = None
+        self._editor.display = False
+
+    @property
+    def fields(self) -> FieldList:
+        """The list."""
+        return self.query_one(FieldList)
+
+    @property
+    def _editor(self) -> ValueEditor:
+        return self.query_one(ValueEditor)
+
+    def show(self, settings: Mapping[str, Setting], running: Mapping[str, Value] | None) -> None:
+        """Show what holds; `running` is what the loaded model was loaded with."""
+        fields = {
+            param.name: Field(
+                param,
+                settings[param.name],
+                param.reload and running is not None and running.get(param.name) != settings[param.name].value,
+            )
+            for param in _FORM
+        }
+        self.fields.show(fields)
+        pending = sum(field.needs_reload for field in fields.values())
+        self.border_subtitle = f"* {pending} to apply: F5 reloads" if pending else None
+        self._explain()
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Tell about the field under the cursor."""
+        event.stop()
+        self._explain()
+
+    def _explain(self, error: BadValue | None = None) -> None:
+        field = self.fields.field
+        if not field:
+            return
+        param, setting = field.param, field.setting
+        where = f" by {setting.source}" if setting.source else ""
+        lines = [
+            Content.styled(error.message, "$error") if error else Content(param.help),
+            Content.styled(error.hint if error else f"Allowed: {param.allowed}", "$error" if error else "$text-muted"),
+            Content.styled(
+                f"default {param.format(param.default) or '–'}{' ' + param.unit if param.unit else ''}"
+                + (f" · set{where}" if setting.origin != "default" else ""),
+                "$text-muted",
+            ),
+        ]
+        self.query_one("#field-help", Static).update(Content("\n").join(lines))
+        self.set_class(error is not None, "-invalid")
+
+    # Editing
+
+    def on_field_list_edit_requested(self, event: FieldList.EditRequested) -> None:
+        """Open the editor on the value under the cursor."""
+        event.stop()
+        self._editing = event.field.param
+        editor = self._editor
+        shown = event.field.param.format(event.field.setting.value)
+        editor.display = True
+        editor.border_title = event.field.param.name
+        editor.value = shown if event.typed is None else event.typed
+        editor.cursor_position = len(editor.value)
+        editor.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Mark a value that cannot be used while it is typed."""
+        event.stop()
+        if self._editing:
+            self._explain(self._problem(event.value))
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter takes a good value and keeps a bad one in the editor."""
+        event.stop()
+        if not self._editing:
+            return
+        if problem := self._problem(event.value):
+            self._explain(problem)
+            return
+        self.post_message(self.Changed(self._editing, self._editing.parse(event.value)))
+        self._close_editor()
+
+    def on_value_editor_cancelled(self, event: ValueEditor.Cancelled) -> None:
+        """The old value stays."""
+        event.stop()
+        self._close_editor()
+
+    def _problem(self, text: str) -> BadValue | None:
+        assert self._editing
+        try:
+            self._editing.parse(text)
+        except BadValue as error:
+            return error
+        return None
+
+    def _close_editor(self) -> None:
+        self._editing = None
+        self._editor.display = False
+        self._explain()
+        self.fields.focus()
+
+    def on_field_list_stepped(self, event: FieldList.Stepped) -> None:
+        """A value changed in place."""
+        event.stop()
+        self.post_message(self.Changed(event.param, event.value))
+
+    def on_field_list_reset_requested(self, event: FieldList.ResetRequested) -> None:
+        """The layer below is wanted."""
+        event.stop()
+        self.post_message(self.Reset(event.param))
+
+
+def running_values(params: Mapping[str, Value]) -> dict[str, Value]:
+    """What of an engine's parameters a form compares with: those that need a reload."""
+    return {name: value for name, value in params.items() if name in BY_NAME and BY_NAME[name].reload}

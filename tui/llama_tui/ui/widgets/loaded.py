@@ -1,0 +1,131 @@
+"""What the loaded models hold, and what is left on each device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.app import RenderResult
+from textual.content import Content
+from textual.widget import Widget
+
+from llama_tui.engine.devices import DeviceMemory, on_device
+from llama_tui.engine.engine import Engine
+from llama_tui.library.units import short_size
+from llama_tui.ui.text import one_line
+
+_FULL, _TRACK = "█", "░"
+
+
+class LoadedPane(Widget):
+    """One block of lines for each engine, then one bar for each device."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._engines: tuple[Engine, ...] = ()
+        self._devices: tuple[DeviceMemory, ...] = ()
+        self._current: Engine | None = None
+        self._shown: Content | None = None
+
+    def on_mount(self) -> None:
+        """Name the pane."""
+        self.border_title = "Loaded"
+
+    def show(self, engines: Sequence[Engine], devices: Sequence[DeviceMemory], current: Engine | None) -> None:
+        """Show these engines and devices; nothing is painted where nothing has changed."""
+        self._engines = tuple(engine for engine in engines if engine.alive)
+        self._devices, self._current = tuple(devices), current
+        content = self._content()
+        if self._shown is None or content != self._shown:
+            same_height = self._shown is not None and len(content.split("\n")) == len(self._shown.split("\n"))
+            self._shown = content
+            self.refresh(layout=not same_height)
+
+    def render(self) -> RenderResult:
+        """The lines as they were last shown."""
+        return self._shown if self._shown is not None else Content("")
+
+    def _content(self) -> Content:
+        width = max(24, self.size.width)
+        lines: list[Content] = []
+        for engine in self._engines:
+            lines += _engine_lines(engine, width, current=engine is self._current)
+        if not lines:
+            lines.append(Content.styled("nothing loaded", "$text-muted"))
+        if self._devices:
+            lines.append(Content(""))
+        for device in self._devices:
+            lines += self._device_lines(device, width)
+        return Content("\n").join(lines)
+
+    def _device_lines(self, device: DeviceMemory, width: int) -> list[Content]:
+        mine = sum(_held(engine, device) for engine in self._engines if engine is self._current)
+        ours = sum(_held(engine, device) for engine in self._engines if engine is not self._current)
+        others = max(0, device.used - mine - ours)
+        figures = f"{short_size(device.used)}/{short_size(device.total)}"
+        cells = width - 5 - len(figures) - 1
+        bar = _bar(cells, device.total, ((mine, "$accent"), (ours, "$secondary"), (others, "$text-muted")))
+        head = Content.assemble((f"{device.label:<5}", "bold"), bar, " ", figures)
+        parts = Content.assemble(
+            "     ",
+            ("■", "$accent"),
+            (f" {short_size(mine)} this  ", "$text-muted"),
+            *((("■", "$secondary"), (f" {short_size(ours)} ours  ", "$text-muted")) if ours else ()),
+            ("■", "$text-muted"),
+            (f" {short_size(others)} others", "$text-muted"),
+        )
+        return [head, parts]
+
+
+def _engine_lines(engine: Engine, width: int, *, current: bool) -> list[Content]:
+    state = engine.state
+    left = "" if state is None or state.idle_seconds_left is None else _clock(state.idle_seconds_left)
+    word = {"loading": "loading", "busy": "busy"}.get(engine.condition, left or "kept")
+    name = one_line(engine.spec.name)
+    room = width - len(word) - 1
+    if len(name) > room:
+        name = "…" + name[-(room - 1) :]
+    lines = [Content.assemble((name.ljust(room), "bold" if current else ""), " ", (word, "$text-muted"))]
+    if state is None:
+        return lines
+    memory = state.memory
+    lines.append(_figures(("private", memory.private), ("mapped", memory.mapped)))
+    if memory.buffers:
+        weights, kv, compute = (sum(getattr(b, kind) for b in memory.buffers) for kind in ("weights", "kv", "compute"))
+        lines += [_figures(("weights", weights), ("KV", kv)), _figures(("compute", compute))]
+    elif state.read_bytes is not None:
+        lines.append(_figures(("read", state.read_bytes)))
+    gpus = sorted({buffer.name for buffer in memory.buffers if not buffer.host})
+    lines += [_figures((name, on_device(memory.buffers, name))) for name in gpus]
+    return lines
+
+
+def _figures(*figures: tuple[str, int | None]) -> Content:
+    """Up to two figures in columns."""
+    return Content.styled("".join(f"  {name:<8}{short_size(size):>4}" for name, size in figures), "$text-muted")
+
+
+def _held(engine: Engine, device: DeviceMemory) -> int:
+    """Bytes of a device that an engine holds for itself alone."""
+    if engine.state is None:
+        return 0
+    if device.name == "RAM":
+        return engine.state.memory.private or 0
+    return on_device(engine.state.memory.buffers, device.name)
+
+
+def _bar(cells: int, total: int, parts: tuple[tuple[int, str], ...]) -> Content:
+    """A bar of `cells` cells; what is not zero gets at least one."""
+    pieces: list[Content] = []
+    left = max(1, cells)
+    for size, style in parts:
+        if size > 0 and total > 0 and left > 0:
+            count = min(left, max(1, round(size / total * cells)))
+            pieces.append(Content.styled(_FULL * count, style))
+            left -= count
+    return Content("").join([*pieces, Content.styled(_TRACK * left, "$surface-lighten-2")])
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds until an engine unloads itself."""
+    whole = max(0, round(seconds))
+    return f"{whole // 3600}h{whole % 3600 // 60:02}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"

@@ -1,0 +1,235 @@
+"""The list of model files, and how each of them is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Input, OptionList
+from textual.widgets.option_list import Option
+
+from llama_tui.engine.engine import Condition, Engine
+from llama_tui.library.scan import ModelFile
+from llama_tui.library.units import short_count, short_size
+from llama_tui.ui.text import one_line
+
+_MARKS: dict[Condition, tuple[str, str]] = {
+    "ready": ("●", "$success"),
+    "busy": ("▶", "$accent"),
+    "loading": ("◐", "$warning"),
+    "failed": ("✗", "$error"),
+    "died": ("✗", "$error"),
+    "unloaded": (" ", ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A file with what its engines do; the most telling one of several speaks for all."""
+
+    file: ModelFile
+    condition: Condition = "unloaded"
+    progress: float | None = None
+    current: bool = False
+
+
+def model_row(file: ModelFile, engines: Sequence[Engine], current: Path | None) -> ModelRow:
+    """The row of a file."""
+    order: list[Condition] = ["busy", "loading", "ready", "died", "failed", "unloaded"]
+    told = min(engines, key=lambda engine: order.index(engine.condition), default=None)
+    progress = told.state.progress if told and told.state else None
+    return ModelRow(file, told.condition if told else "unloaded", progress, file.path == current)
+
+
+def row_content(row: ModelRow, width: int) -> Content:
+    """Two lines: name and state, then parameters, quantization and size in columns."""
+    file = row.file
+    mark, style = _MARKS[row.condition]
+    if row.condition == "loading":
+        mark = "◐ …" if row.progress is None else f"◐ {row.progress:>4.0%}"
+    name = one_line(file.name)
+    room = max(4, width - len(mark) - 3)
+    if len(name) > room:
+        # The end of a name tells more: it holds the size and the quantization.
+        name = name[: room // 3] + "…" + name[-(room - room // 3 - 1) :]
+    here = ("▸ ", "$accent") if row.current else ("  ", "")
+    first = Content.assemble(here, (name.ljust(room), "bold" if row.current else ""), " ", (mark, style))
+    if file.problem:
+        second = Content.styled("  ✗ " + one_line(file.problem)[: width - 4], "$error")
+    else:
+        figures = f"  {short_count(file.n_params):>6}  {file.quantization or '?':<8} {short_size(file.size_bytes):>6}"
+        second = Content.styled(figures, "$text-muted")
+    return Content("\n").join([first, second])
+
+
+class ModelList(OptionList, inherit_bindings=True):
+    """The rows, kept in place while their states change."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select", "load the model", id="models.load"),
+        Binding("u", "unload", "unload the model", id="models.unload"),
+        Binding("slash", "filter", "filter the list", id="models.filter"),
+        Binding("r", "rescan", "read the folders again", id="models.rescan"),
+    ]
+
+    @dataclass
+    class Chosen(Message):
+        """The user wants to talk to this model."""
+
+        file: ModelFile
+
+    @dataclass
+    class UnloadRequested(Message):
+        """The user wants this model's memory back."""
+
+        file: ModelFile
+
+    class RescanRequested(Message):
+        """The user has changed the folders."""
+
+    class FilterRequested(Message):
+        """The user wants to type a few letters of a name."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id, markup=False)
+        self._rows: list[ModelRow] = []
+        self._shown: list[ModelRow] = []
+        self._filter = ""
+
+    @property
+    def highlighted_file(self) -> ModelFile | None:
+        """The file under the cursor."""
+        return None if self.highlighted is None or not self._shown else self._shown[self.highlighted].file
+
+    def show(self, rows: Sequence[ModelRow]) -> None:
+        """Show these rows; those that are there already change in place."""
+        self._rows = list(rows)
+        self._apply()
+
+    def filter(self, letters: str) -> None:
+        """Show only names that have all these words in them."""
+        self._filter = letters
+        self._apply()
+
+    def _apply(self) -> None:
+        words = self._filter.lower().split()
+        shown = [row for row in self._rows if all(word in row.file.name.lower() for word in words)]
+        width = self._width
+        if [row.file.path for row in shown] == [row.file.path for row in self._shown]:
+            for index, (old, new) in enumerate(zip(self._shown, shown, strict=True)):
+                if old != new:
+                    self.replace_option_prompt_at_index(index, row_content(new, width))
+            self._shown = shown
+            return
+        before = self.highlighted_file
+        self._shown = shown
+        self.clear_options()
+        self.add_options([Option(row_content(row, width)) for row in shown])
+        kept = next((at for at, row in enumerate(shown) if before and row.file.path == before.path), None)
+        now = next((at for at, row in enumerate(shown) if row.current), 0)
+        self.highlighted = (kept if kept is not None else now) if shown else None
+
+    @property
+    def _width(self) -> int:
+        return max(20, self.scrollable_content_region.width or 28)
+
+    def on_resize(self) -> None:
+        """Fit the columns to the new width."""
+        for index, row in enumerate(self._shown):
+            self.replace_option_prompt_at_index(index, row_content(row, self._width))
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Enter, or a click."""
+        event.stop()
+        self.post_message(self.Chosen(self._shown[event.option_index].file))
+
+    def action_unload(self) -> None:
+        """Give the memory back."""
+        if file := self.highlighted_file:
+            self.post_message(self.UnloadRequested(file))
+
+    def action_rescan(self) -> None:
+        """Read the folders again."""
+        self.post_message(self.RescanRequested())
+
+    def action_filter(self) -> None:
+        """Go to the filter."""
+        self.post_message(self.FilterRequested())
+
+
+class ModelFilter(Input):
+    """A few letters that narrow a `ModelList`; the arrows still move in the list."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down", "move(1)", show=False),
+        Binding("up", "move(-1)", show=False),
+        Binding("escape", "leave", show=False),
+    ]
+
+    class Left(Message):
+        """Escape: the filter is given up."""
+
+    def __init__(self, target: ModelList, *, id: str | None = None) -> None:
+        super().__init__(placeholder="/ filter", compact=True, id=id)
+        self._target = target
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Narrow the list as letters come."""
+        event.stop()
+        self._target.filter(event.value)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter takes the row under the cursor."""
+        event.stop()
+        self._target.action_select()
+
+    def action_move(self, by: int) -> None:
+        """Move the list's cursor."""
+        if by > 0:
+            self._target.action_cursor_down()
+        else:
+            self._target.action_cursor_up()
+
+    def action_leave(self) -> None:
+        """Empty the filter, then leave it."""
+        if self.value:
+            self.value = ""
+        else:
+            self.post_message(self.Left())
+
+
+class ModelPane(Vertical):
+    """The list with its filter and a line that says what is wrong or empty."""
+
+    def compose(self) -> ComposeResult:
+        """The filter above the list."""
+        models = ModelList()
+        yield ModelFilter(models)
+        yield models
+
+    def on_mount(self) -> None:
+        """Name the pane."""
+        self.border_title = "Models"
+
+    @property
+    def models(self) -> ModelList:
+        """The list."""
+        return self.query_one(ModelList)
+
+    @on(ModelList.FilterRequested)
+    def _to_filter(self) -> None:
+        self.query_one(ModelFilter).focus()
+
+    @on(ModelFilter.Left)
+    @on(ModelList.Chosen)
+    def _to_list(self) -> None:
+        if self.query_one(ModelFilter).has_focus:
+            self.models.focus()

@@ -1,0 +1,197 @@
+"""The editor below the transcript, in which a message is written and sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widgets import TextArea
+
+from llama_tui.ui.text import sanitize
+
+PASTE_SHOWN = 20_000
+"""Characters of a pasted text from which on a note stands for it, so that typing stays quick."""
+
+PLACEHOLDER = "type a message, enter sends, ctrl+j new line"
+
+
+class Prompt(TextArea, inherit_bindings=False):
+    """A multi-line editor. Enter sends; up and down at its edges recall what was sent before."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "send", "Send", id="prompt.send", priority=True),
+        Binding("ctrl+j,shift+enter,alt+enter", "newline", "New line", id="prompt.newline", priority=True),
+        Binding("up", "earlier", "Earlier prompt", show=False, id="prompt.earlier"),
+        Binding("down", "later", "Later prompt", show=False, id="prompt.later"),
+        Binding("pageup", "turn_page(-1)", "Page up in the chat", show=False, id="prompt.page_up"),
+        Binding("pagedown", "turn_page(1)", "Page down in the chat", show=False, id="prompt.page_down"),
+        Binding("ctrl+end", "follow", "Follow the answer", show=False, id="prompt.follow"),
+        Binding("left", "cursor_left", "Left", show=False, id="prompt.left"),
+        Binding("right", "cursor_right", "Right", show=False, id="prompt.right"),
+        Binding("ctrl+left", "cursor_word_left", "Word left", show=False, id="prompt.word_left"),
+        Binding("ctrl+right", "cursor_word_right", "Word right", show=False, id="prompt.word_right"),
+        Binding("home,ctrl+a", "cursor_line_start", "Start of the line", show=False, id="prompt.line_start"),
+        Binding("end,ctrl+e", "cursor_line_end", "End of the line", show=False, id="prompt.line_end"),
+        Binding("shift+left", "cursor_left(True)", "Select left", show=False, id="prompt.select_left"),
+        Binding("shift+right", "cursor_right(True)", "Select right", show=False, id="prompt.select_right"),
+        Binding("shift+up", "cursor_up(True)", "Select up", show=False, id="prompt.select_up"),
+        Binding("shift+down", "cursor_down(True)", "Select down", show=False, id="prompt.select_down"),
+        Binding("shift+home", "cursor_line_start(True)", "Select to start", show=False, id="prompt.select_start"),
+        Binding("shift+end", "cursor_line_end(True)", "Select to end", show=False, id="prompt.select_end"),
+        Binding("backspace", "delete_left", "Delete left", show=False, id="prompt.delete_left"),
+        Binding("delete,ctrl+d", "delete_right", "Delete right", show=False, id="prompt.delete_right"),
+        Binding("ctrl+w", "delete_word_left", "Delete word", show=False, id="prompt.delete_word"),
+        Binding("ctrl+u", "delete_to_start_of_line", "Delete to start", show=False, id="prompt.delete_to_start"),
+        Binding("ctrl+k", "delete_to_end_of_line", "Delete to end", show=False, id="prompt.delete_to_end"),
+        Binding("ctrl+x", "cut", "Cut", show=False, id="prompt.cut"),
+        Binding("ctrl+c,super+c", "copy", "Copy", show=False, id="prompt.copy"),
+        Binding("ctrl+v", "paste", "Paste", show=False, id="prompt.paste"),
+        Binding("ctrl+z", "undo", "Undo", show=False, id="prompt.undo"),
+        Binding("ctrl+shift+z", "redo", "Redo", show=False, id="prompt.redo"),
+    ]
+
+    DEFAULT_CSS = """
+    Prompt {
+        height: auto;
+        min-height: 3;
+        max-height: 10;
+        padding: 0 1;
+        border: round $border-blurred;
+        background: $background;
+        color: $foreground;
+        scrollbar-size-vertical: 1;
+        &:focus { border: round $border; }
+        & .text-area--placeholder { color: $text-muted; }
+    }
+    """
+
+    @dataclass
+    class Submitted(Message):
+        """The user has sent a text, which is not blank."""
+
+        text: str
+
+    @dataclass
+    class PageTurned(Message):
+        """The user wants to see another page of the transcript: -1 for up, 1 for down."""
+
+        pages: int
+
+    @dataclass
+    class FollowAsked(Message):
+        """The user wants to see the end of the transcript."""
+
+    def __init__(self, *, name: str | None = None, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(
+            name=name,
+            id=id,
+            classes=classes,
+            soft_wrap=True,
+            tab_behavior="focus",
+            placeholder=PLACEHOLDER,
+            highlight_cursor_line=False,
+        )
+        self._history: list[str] = []
+        self._position = 0  # in the history; its length is the draft
+        self._edited: dict[int, str] = {}  # texts that were left while browsing, the draft among them
+        self._pasted: dict[str, str] = {}  # long pastes, by the note that stands for each
+
+    @property
+    def message(self) -> str:
+        """What would be sent: the text with the notes of long pastes replaced by them."""
+        text = self.text
+        for note, pasted in self._pasted.items():
+            text = text.replace(note, pasted)
+        return text.strip()
+
+    def set_history(self, prompts: Sequence[str]) -> None:
+        """The prompts that up and down recall, the latest last. What is being written stays."""
+        self._history = list(prompts)
+        self._position = len(self._history)
+        self._edited.clear()
+
+    def load(self, text: str) -> None:
+        """Put a text back into the editor, the cursor at its end."""
+        self._pasted.clear()
+        self._position = len(self._history)
+        self._edited.clear()
+        self.text = self._shown(text)
+        self.move_cursor(self.document.end)
+
+    def action_send(self) -> None:
+        """Send, unless there is nothing to send."""
+        text = self.message
+        if not text:
+            return
+        self._history.append(text)
+        self.load("")
+        self.post_message(self.Submitted(text))
+
+    def action_newline(self) -> None:
+        """Begin another line."""
+        self.insert("\n")
+
+    def action_earlier(self) -> None:
+        """Up, or at the first line the prompt before."""
+        if not self.navigator.is_first_wrapped_line(self.cursor_location):
+            self.action_cursor_up()
+        elif self._position > 0:
+            self._recall(self._position - 1)
+            self.move_cursor((0, len(self.document.get_line(0))))
+
+    def action_later(self) -> None:
+        """Down, or at the last line the prompt after."""
+        if not self.navigator.is_last_wrapped_line(self.cursor_location):
+            self.action_cursor_down()
+        elif self._position < len(self._history):
+            self._recall(self._position + 1)
+            self.move_cursor(self.document.end)
+
+    def action_turn_page(self, pages: int) -> None:
+        """Let the transcript scroll; the editor is too small to need pages of its own."""
+        self.post_message(self.PageTurned(pages))
+
+    def action_follow(self) -> None:
+        """Let the transcript go to its end."""
+        self.post_message(self.FollowAsked())
+
+    def action_delete_left(self) -> None:
+        """Delete what is left of the cursor: a character, or the note of a long paste as a whole."""
+        row, column = self.cursor_location
+        before = self.document.get_line(row)[:column]
+        note = next((note for note in self._pasted if before.endswith(note)), None)
+        if note is None or not self.selection.is_empty:
+            super().action_delete_left()
+        else:
+            self.delete((row, column - len(note)), (row, column))
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        """Insert a pasted text, whatever it holds, as one piece of the message."""
+        event.stop()
+        event.prevent_default()
+        result = self.replace(self._shown(event.text), *self.selection, maintain_selection_offset=False)
+        self.move_cursor(result.end_location)
+
+    def _recall(self, position: int) -> None:
+        """Show another text of the history, and keep the one that was being written."""
+        self._edited[self._position] = self.text
+        self._position = position
+        text = self._edited.get(position)
+        if text is None:
+            text = self._shown(self._history[position])
+        self.text = text
+
+    def _shown(self, text: str) -> str:
+        """A text as the editor shows it: safe, and a note in its place if it is very long."""
+        text = sanitize(text.replace("\r\n", "\n").replace("\r", "\n"))
+        if len(text) < PASTE_SHOWN:
+            return text
+        lines = text.count("\n") + 1
+        size = f"{lines:,} lines" if lines > 1 else f"{len(text):,} characters"
+        note = f"[text {len(self._pasted) + 1}: {size}]"
+        self._pasted[note] = text
+        return note

@@ -1,0 +1,69 @@
+"""The line at the bottom: the model, the context, the speed, what Esc does, and the main keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.app import RenderResult
+from textual.content import Content
+from textual.widget import Widget
+
+from llama_tui.ui.text import one_line
+
+_GAUGE = " ▁▂▃▄▅▆▇█"
+_NEARLY_FULL = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the line says; `escape` is what Esc would stop, `doing` what is waited for."""
+
+    model: str = ""
+    n_past: int = 0
+    n_ctx: int | None = None
+    tokens_per_second: float | None = None
+    memory: str = ""
+    doing: str = ""
+    escape: str = ""
+    keys: str = ""
+
+
+class StatusLine(Widget):
+    """Holds the last status; painted only when it differs."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._status = Status()
+
+    @property
+    def status(self) -> Status:
+        """What it shows."""
+        return self._status
+
+    def show(self, status: Status) -> None:
+        """Show another status."""
+        if status != self._status:
+            self._status = status
+            self.refresh()
+
+    def render(self) -> RenderResult:
+        """The figures on the left, as many keys as fit on the right."""
+        status = self._status
+        parts: list[Content] = [Content.styled(one_line(status.model) or "no model", "bold")]
+        if status.n_ctx:
+            share = min(1.0, status.n_past / status.n_ctx)
+            style = "$error" if share >= _NEARLY_FULL else "$accent"
+            gauge = _GAUGE[max(bool(status.n_past), round(share * (len(_GAUGE) - 1)))]
+            parts.append(Content.assemble(f"{status.n_past:,} / {status.n_ctx:,} ", (gauge, f"{style} on $surface-lighten-1")))
+        if status.tokens_per_second is not None:
+            parts.append(Content(f"{status.tokens_per_second:,.0f} tok/s"))
+        if status.memory:
+            parts.append(Content(status.memory))
+        if status.doing:
+            parts.append(Content.styled(status.doing, "$warning"))
+        if status.escape:
+            parts.append(Content.styled(status.escape, "$accent"))
+        left = Content(" ") + Content.styled(" · ", "$text-muted").join(parts)
+        keys = Content.styled(status.keys, "$text-muted")
+        gap = self.size.width - left.cell_length - keys.cell_length - 1
+        return left if gap < 2 else Content.assemble(left, " " * gap, keys)
