@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from llama_tui.engine import protocol
+from llama_tui.engine.install import install_hint
 from llama_tui.engine.protocol import (
     VERSION,
     AnswerEvent,
@@ -181,7 +182,7 @@ def error_of(event: Failed) -> EngineError:
         case "load":
             return LoadFailed(event.message, event.hint, event.log)
         case "missing":
-            return MissingLlamaCpp(event.message, event.hint, event.log)
+            return MissingLlamaCpp(event.message, install_hint(), event.log)
         case "version":
             return ProtocolError(event.message, event.hint)
         case "request" | "internal":

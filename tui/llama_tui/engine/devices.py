@@ -94,5 +94,5 @@ def on_device(buffers: tuple[Buffer, ...], device: str) -> int:
     return sum(
         b.weights + b.kv + b.compute
         for b in buffers
-        if not b.host and b.name == device or b.name.startswith(device + "_")
+        if (not b.host and b.name == device) or b.name.startswith(device + "_")
     )

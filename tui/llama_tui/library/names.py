@@ -8,8 +8,7 @@ from pathlib import Path
 from llama_tui.errors import ModelNameError
 from llama_tui.library.files import SUFFIX, Found, Shard, absolute, find, has_suffix, parts_beside, stem
 from llama_tui.library.scan import GUIDE, builtin_path
-
-PREFIXES = ("llama-cpp/", "llama_cpp/")
+from llama_tui.settings.layers import PREFIXES
 
 _NEAREST = 5
 _LIKE = 0.5

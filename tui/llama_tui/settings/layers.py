@@ -16,7 +16,9 @@ Origin = Literal["default", "config", "saved", "env", "flag"]
 MODELS = "models"
 KEYS = "keys"
 
-_PREFIXES = ("llama-cpp/", "llama_cpp/")
+PREFIXES = ("llama-cpp/", "llama_cpp/")
+"""What the name of a model may begin with."""
+
 _ENV_PREFIX = "LLAMA_TUI_"
 _SURE = 0.75
 
@@ -42,7 +44,7 @@ class Layer:
 def model_key(name: str) -> str:
     """One spelling for the names of a model: lower case, without the llama-cpp/ prefix and the .gguf suffix."""
     name = name.casefold()
-    for prefix in _PREFIXES:
+    for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return name.removesuffix(".gguf")
 

@@ -208,18 +208,20 @@ class EntryView:
         references = self._references
         self.open()
         if self._splitter is None or _targets(references) == _targets(self._splitter.references):
-            for part in self._parts[1:-1]:
-                if part.unit is not None and (same := known.get(_shown(part.unit))):
+            for index, part in enumerate(self._parts):
+                if part.unit is not None and (same := known.get(self._shown(index, part.unit))):
                     part.take_over(same)
 
     def _replace(self, first: int, parts: list[Part]) -> None:
         """Exchange the parts of the units from one on; what shows the same is kept."""
-        for part, before in zip(parts, self._parts[first + 1 : -1], strict=False):
-            if part.unit is not None and before.shown == _shown(part.unit):
+        old = self._parts[first + 1 : -1]
+        self._parts[first + 1 : -1] = parts
+        for index, before in enumerate(old[: len(parts)], first + 1):
+            part = self._parts[index]
+            if part.unit is not None and before.shown == self._shown(index, part.unit):
                 part.take_over(before)
             else:
                 part.height = before.height
-        self._parts[first + 1 : -1] = parts
         self._tops = None
 
     def _refer(self, references: References) -> None:
@@ -257,7 +259,7 @@ class EntryView:
             rows = self._foot()
         part.rows = rows
         part.exact = True
-        part.shown = _shown(part.unit) if part.unit else None
+        part.shown = self._shown(index, part.unit) if part.unit else None
         if part.height != len(rows):
             part.height = len(rows)
             self._tops = None
@@ -275,10 +277,17 @@ class EntryView:
         else:
             code = self._growing.closed(unit) if self._growing else None
             rows = render(unit, self._references, width, look, code)
-        above = any(part.unit is not None and part.unit.kind != "empty" for part in self._parts[1:index])
-        if rows and above and (unit.blank or unit.kind in ("heading", "hr")):
-            return self._beside([Row([]), *rows])
-        return self._beside(rows)
+        return self._beside([Row([]), *rows] if rows and self._gap(index, unit) else rows)
+
+    def _gap(self, index: int, unit: Unit) -> bool:
+        """Whether an empty row sets a unit apart from what is above."""
+        if not unit.blank and unit.kind not in ("heading", "hr"):
+            return False
+        return any(part.unit is not None and part.unit.kind != "empty" for part in self._parts[1:index])
+
+    def _shown(self, index: int, unit: Unit) -> _Shown:
+        """What a unit's rows depend on."""
+        return unit.source, unit.kind, unit.number, unit.continued, self._gap(index, unit)
 
     def _beside(self, rows: list[Row]) -> list[Row]:
         """The rows with the bar of the entry's role left of them."""
@@ -324,11 +333,6 @@ class EntryView:
             if text:
                 rows += wrap([(one_line(text), style)], width)
         return [*self._beside(rows), Row([])]
-
-
-def _shown(unit: Unit) -> _Shown:
-    """What a unit's rows depend on."""
-    return unit.source, unit.kind, unit.number, unit.blank, unit.continued
 
 
 def _targets(references: References) -> dict[str, str]:

@@ -78,7 +78,7 @@ class Growing:
         self._lines[-1] += first
         self._lines += more
         self._source = source
-        lines = self._lines if self._lines[-1] else self._lines[:-1]
+        lines = self._lines if self._lines[-1].strip(" \t") else self._lines[:-1]  # as markdown-it has it
         if self._indent:
             lines = [_outdent(line, self._indent) for line in lines]
         return self._code.rows(lines)

@@ -184,5 +184,5 @@ def _welcome(model: str, *, guided: bool) -> Entry:
             "ctrl+o chooses a model of yours, f1 shows every key."
         )
     else:
-        text = f"A new chat with {one_line(model)}. Type a message.\n\nctrl+o chooses another model, f1 shows every key."
+        text = f"A new chat with {one_line(model)}.\n\nctrl+o chooses another model, f1 shows every key."
     return Entry(key="welcome", role="notice", title="llama-tui", text=text)

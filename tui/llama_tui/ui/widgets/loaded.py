@@ -66,7 +66,7 @@ class LoadedPane(Widget):
         bar = _bar(cells, device.total, ((mine, "$accent"), (ours, "$secondary"), (others, "$text-muted")))
         head = Content.assemble((f"{device.label:<5}", "bold"), bar, " ", figures)
         parts = Content.assemble(
-            "     ",
+            " ",
             ("■", "$accent"),
             (f" {short_size(mine)} this  ", "$text-muted"),
             *((("■", "$secondary"), (f" {short_size(ours)} ours  ", "$text-muted")) if ours else ()),
@@ -101,7 +101,7 @@ def _engine_lines(engine: Engine, width: int, *, current: bool) -> list[Content]
 
 def _figures(*figures: tuple[str, int | None]) -> Content:
     """Up to two figures in columns."""
-    return Content.styled("".join(f"  {name:<8}{short_size(size):>4}" for name, size in figures), "$text-muted")
+    return Content.styled("".join(f" {name:<8}{short_size(size):>4}" for name, size in figures), "$text-muted")
 
 
 def _held(engine: Engine, device: DeviceMemory) -> int:

@@ -1,0 +1,81 @@
+"""What every test gets: a home of its own, small models, and a check that no process is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from llama_tui.paths import Paths
+from tests.ggufs import write_tiny_llama
+
+CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty home; no variable of the machine reaches the program."""
+    for name in list(os.environ):
+        if name.startswith(("LLAMA_", "XDG_", "SSH_", "TMUX")) or name in ("NO_COLOR", "COLORTERM"):
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    # Sockets have short paths: pytest's own folders are too deep for them.
+    runtime = tmp_path_factory.mktemp("r", numbered=True)
+    runtime.chmod(0o700)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    return home
+
+
+@pytest.fixture
+def paths(home: Path) -> Paths:
+    """The program's folders in that home."""
+    return Paths.default()
+
+
+@pytest.fixture(autouse=True)
+def no_process_left(home: Path) -> Iterator[None]:
+    """Every engine that a test starts must be gone a moment after it; stragglers are ended."""
+    runtime = os.environ["XDG_RUNTIME_DIR"]
+    yield
+    deadline = time.monotonic() + 5
+    while (left := _engines(runtime)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for process in left:
+        os.kill(process.pid, signal.SIGKILL)
+    assert not left, f"engines left behind: {[process.pid for process in left]}"
+
+
+def _engines(runtime: str) -> list[psutil.Process]:
+    """Engine processes whose sockets are in a runtime folder."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter(["pid", "cmdline", "status"]):
+        line = process.info["cmdline"] or []
+        if "llama_tui.worker" in line and runtime in line[-1] and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A llama with random weights that really loads and generates."""
+    path = tmp_path_factory.mktemp("models") / "tiny.gguf"
+    write_tiny_llama(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def guide_model() -> Path:
+    """The built-in model."""
+    from llama_tui.library.scan import builtin_path
+
+    path = builtin_path()
+    assert path, "the built-in model is missing"
+    return path
