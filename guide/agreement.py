@@ -28,7 +28,7 @@ class Agreement:
 
 def load_model(build: Path, codec: Codec) -> Guide:
     """The trained network with the weights that are left after Q8_0."""
-    saved = torch.load(build / "checkpoint.pt", weights_only=True)["model"]
+    saved = torch.load(build / "final.pt", weights_only=True)
     layers = 1 + max(int(name.split(".")[1]) for name in saved if name.startswith("blocks."))
     model = Guide(Shape(codec.size, n_layer=layers))
     for name, weight in saved.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -44,16 +45,22 @@ class Mix:
     choices: int = 64
     answers: int = 6
     chats: int = 3
+    typos: float = 0.2
+
+
+EARLY = Mix()
+LATE = Mix(choices=48, answers=4, chats=9, typos=0.35)
+"""Later turns and typos come in force when single, well-formed questions are understood."""
 
 
 class Examples:
     """Draws batches."""
 
-    def __init__(self, topics: list[Topic], codec: Codec, mix: Mix, seed: int) -> None:
+    def __init__(self, topics: list[Topic], codec: Codec, seed: int, late: int) -> None:
         self.topics = topics
         self.codec = codec
-        self.mix = mix
         self.seed = seed
+        self.late = late
         self.phrasings = Phrasings(topics)
         wide = sum(topic.wide for topic in topics)
         self._weights = [self._weight(topic, wide) for topic in topics]
@@ -68,9 +75,11 @@ class Examples:
     def step(self, number: int) -> tuple[list[Batch], list[Batch]]:
         """The short and the long rows of one step, in groups of like length: padding costs."""
         rng = random.Random(f"{self.seed}/{number}")
-        choices = [self._choice(rng) for _ in range(self.mix.choices)]
-        longer = [self._chat(rng, 1) for _ in range(self.mix.answers)]
-        longer += [self._chat(rng, rng.choice((2, 2, 2, 3))) for _ in range(self.mix.chats)]
+        mix = EARLY if number < self.late else LATE
+        self.phrasings.typos = mix.typos
+        choices = [self._choice(rng) for _ in range(mix.choices)]
+        longer = [self._chat(rng, 1) for _ in range(mix.answers)]
+        longer += [self._chat(rng, rng.choice((2, 2, 2, 3))) for _ in range(mix.chats)]
         return grouped(choices, 4), grouped(longer, 2)
 
     def _draw(self, rng: random.Random) -> tuple[Topic, list[int]]:
@@ -122,7 +131,7 @@ def grouped(rows: list[tuple[list[int], list[int]]], groups: int) -> list[Batch]
     """Several batches of rows of about the same length."""
     rows = sorted(rows, key=lambda row: len(row[0]))
     bounds = [len(rows) * at // groups for at in range(groups + 1)]
-    return [collate(rows[low:high]) for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [collate(rows[low:high]) for low, high in pairwise(bounds)]
 
 
 def collate(rows: list[tuple[list[int], list[int]]]) -> Batch:

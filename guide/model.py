@@ -135,9 +135,7 @@ class Guide(nn.Module):
 def rotation(shape: Shape) -> tuple[Tensor, Tensor]:
     """Cosine and sine of every position's angles, one column a pair."""
     pairs = torch.arange(0, shape.head_dim, 2, dtype=torch.float32)
-    angles = torch.outer(
-        torch.arange(shape.n_ctx, dtype=torch.float32), shape.rope_base ** (-pairs / shape.head_dim)
-    )
+    angles = torch.outer(torch.arange(shape.n_ctx, dtype=torch.float32), shape.rope_base ** (-pairs / shape.head_dim))
     return angles.cos(), angles.sin()
 
 

@@ -7,6 +7,7 @@ fresh from a seeded generator, so no phrasing need be stored and a run can be re
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import tomllib
@@ -22,21 +23,23 @@ _NEIGHBOURS = {
     for row in ("qwertyuiop", "asdfghjkl", "zxcvbnm")
     for i, key in enumerate(row)
 }
-_DOMAIN = frozenset(
-    "model models llm gguf gpu answer answers reply response output chat chats conversation prompt "
-    "conversations key keys shortcut shortcuts theme themes parameter parameters setting settings "
-    "pane panes context token tokens memory vram ram message engine engines log logs config threads "
-    "cores layers layer seed temperature quantization clipboard program llama-tui ssh terminal "
-    "text value values field cache model's badge repetition penalty list palette files".split()
-)
-_SMALL = frozenset(
-    "a an the to i do does is are can my of in for on it me you how what please so and that this "
-    "there be was with at would should could have by".split()
-)
-_SYLLABLES = (
-    "ba be bo cra dro el fi ga gri ho in ja ka li lo ma mo na ni or pa per qua ra ri sa so ste ta to "
-    "tra u va vi wo ya zu ing er tion ent al ous ive ist ness ment an ar on us".split()
-)
+_DOMAIN_TEXT = """
+model models llm gguf gpu answer answers reply response output chat chats conversation prompt conversations key keys
+shortcut shortcuts theme themes parameter parameters setting settings pane panes context token tokens memory vram ram
+message engine engines log logs config threads cores layers layer seed temperature quantization clipboard program
+llama-tui ssh terminal text value values field cache model's badge repetition penalty list palette files
+"""
+_SMALL_TEXT = """
+a an the to i do does is are can my of in for on it me you how what please so and that this there be was with at would
+should could have by
+"""
+_SYLLABLE_TEXT = """
+ba be bo cra dro el fi ga gri ho in ja ka li lo ma mo na ni or pa per qua ra ri sa so ste ta to tra u va vi wo ya zu
+ing er tion ent al ous ive ist ness ment an ar on us
+"""
+_DOMAIN = frozenset(_DOMAIN_TEXT.split())
+_SMALL = frozenset(_SMALL_TEXT.split())
+_SYLLABLES = _SYLLABLE_TEXT.split()
 
 
 def expand(pattern: str, rng: random.Random, slots: dict[str, list[str]] | None = None) -> str:
@@ -50,7 +53,12 @@ def expand(pattern: str, rng: random.Random, slots: dict[str, list[str]] | None 
             return rng.choice((slots or {})[body[1:]])
         return rng.choice(body.split("|"))
 
-    return " ".join(_CHOICE.sub(pick, pattern).split())
+    return " ".join(_CHOICE.sub(pick, pattern).split()).replace(" ,", ",")
+
+
+def readings(pattern: str) -> int:
+    """How many texts a pattern stands for."""
+    return math.prod(len(match[1].split("|")) for match in _CHOICE.finditer(pattern))
 
 
 @dataclass(frozen=True)
@@ -102,21 +110,26 @@ class Phrasings:
         self._frames: list[str] = table["frames"]
         self._slots = {
             slot: [word for word in map(str.strip, table[name].replace("\n", " ").split(",")) if word]
-            for slot, name in (
-                ("thing", "things"),
-                ("place", "places"),
-                ("program", "programs"),
-                ("deed", "deeds"),
-            )
+            for slot, name in (("thing", "things"), ("place", "places"), ("program", "programs"), ("deed", "deeds"))
         }
+        self.typos = 0.2
         self._near = [topic for topic in topics if topic.wide]
+        # A pattern that stands for many texts is drawn more often, and one in a frame most.
+        self._patterns = {
+            topic.id: [
+                (kind, pattern, math.log2(readings(pattern)) + (1.0 if kind == "ask" else 2.5))
+                for kind, patterns in topic.forms.items()
+                for pattern in patterns
+            ]
+            for topic in topics
+        }
+        self._foreign = [math.log2(readings(pattern)) + 1.0 for pattern in self._foreign_asks]
 
     def clean(self, topic: Topic, rng: random.Random) -> str:
         """A well-formed question about a topic."""
-        kinds = list(topic.forms)
-        weights = [len(topic.forms[kind]) * (2.0 if kind == "do" else 1.0) for kind in kinds]
-        kind = rng.choices(kinds, weights)[0]
-        phrase = expand(rng.choice(topic.forms[kind]), rng)
+        patterns = self._patterns[topic.id]
+        kind, pattern, _ = rng.choices(patterns, [weight for _, _, weight in patterns])[0]
+        phrase = expand(pattern, rng)
         if kind == "ask":
             return phrase
         # The phrase goes in after the frame is read: it may hold braces of its own words.
@@ -126,9 +139,9 @@ class Phrasings:
     def foreign(self, rng: random.Random) -> str:
         """A question about something else."""
         draw = rng.random()
-        if draw < 0.22:
-            return expand(rng.choice(self._foreign_asks), rng)
-        if draw < 0.68:
+        if draw < 0.3:
+            return expand(rng.choices(self._foreign_asks, self._foreign)[0], rng)
+        if draw < 0.7:
             return expand(rng.choice(self._frames), rng, self._slots)
         if draw < 0.92:
             return self._near_miss(rng)
@@ -163,7 +176,7 @@ class Phrasings:
         if len(words) > 3 and rng.random() < 0.08:
             at = rng.randrange(len(words) - 1)
             words[at], words[at + 1] = words[at + 1], words[at]
-        if rng.random() < 0.2:
+        if rng.random() < self.typos:
             for _ in range(rng.choice((1, 1, 2))):
                 at = rng.randrange(len(words))
                 words[at] = misspell(words[at], rng)

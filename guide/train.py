@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from guide.examples import IGNORE, Batch, Examples, Mix
+from guide.caution import be_cautious
+from guide.examples import IGNORE, Batch, Examples
 from guide.export import export
 from guide.model import Guide, Shape
 from guide.tokenizer import Codec, train_tokenizer
@@ -31,14 +32,16 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m guide.train", description=__doc__)
     parser.add_argument("--build", type=Path, default=HERE / "build", help="checkpoints and logs")
     parser.add_argument("--out", type=Path, default=MODEL, help="the GGUF file to write")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=3400)
+    parser.add_argument("--late", type=int, default=2400, help="step from which there are more chats and typos")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--vocab", type=int, default=2048)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--caution", type=float, default=1.0, help="how much sooner to refuse")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
+    parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
     parser.add_argument("--report", type=Path, default=HERE / "REPORT.md")
     parser.add_argument("--no-report", action="store_true", help="skip the evaluation at the end")
     return parser.parse_args()
@@ -114,7 +117,7 @@ def main() -> None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         start, spent = saved["step"], saved["seconds"]
-    examples = Examples(topics, codec, Mix(), args.seed)
+    examples = Examples(topics, codec, args.seed, args.late)
     count = sum(weight.numel() for weight in model.parameters())
     print(f"{count / 1e6:.2f} M parameters, {len(topics)} topics, from step {start}", file=sys.stderr)
     began = time.monotonic() - spent
@@ -143,6 +146,8 @@ def main() -> None:
             torch.save(state | {"seconds": time.monotonic() - began}, checkpoint.with_suffix(".new"))
             checkpoint.with_suffix(".new").replace(checkpoint)
             export(model, codec.tokenizer, args.build / "guide.gguf")
+    be_cautious(model, examples, codec, topics, args.caution)
+    torch.save(model.state_dict(), args.build / "final.pt")
     export(model, codec.tokenizer, args.out)
     facts = {"shape": asdict(model.shape), "parameters": count, "steps": args.steps, "seed": args.seed}
     facts["seconds"] = round(time.monotonic() - began)

@@ -92,7 +92,9 @@ class Conversation:
         return found[::-1]
 
     def ask(self, text: str) -> Turn:
-        """Add what the user says after the leaf."""
+        """Add what the user says after the leaf. What is no Unicode in it becomes "?": neither the
+        wire nor the store could hold it."""
+        text = text.encode("utf-8", "replace").decode()
         self.title = self.title or title_of(text)
         return self._add(Turn(new_id(), self.leaf, "user", text, time.time()))
 

@@ -32,6 +32,8 @@ CREATE TABLE turns (
 CREATE INDEX turns_of ON turns(conversation, created);
 """
 
+_MOUNTS = Path("/proc/self/mounts")
+
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "9p"}
 )
@@ -63,7 +65,11 @@ class Store:
             if path:
                 ensure(path.parent)
             self._db = sqlite3.connect(self._where, timeout=5, check_same_thread=False, isolation_level=None)
-            self._prepare("DELETE" if path and _on_network(path) else "WAL")
+            try:
+                self._prepare("DELETE" if path and _on_network(path) else "WAL")
+            except BaseException:
+                self._db.close()
+                raise
         except sqlite3.Error as error:
             raise self._explain(error) from error
         except LlamaTuiError as error:
@@ -80,8 +86,16 @@ class Store:
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA foreign_keys = ON")
         if version == 0:
-            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+            self._create()
         self._db.execute("DELETE FROM conversations WHERE deleted < ?", (time.time() - _KEEP_DELETED_SECONDS,))
+
+    def _create(self) -> None:
+        with self._transaction() as db:
+            # Another program may have been first.
+            if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                for statement in _SCHEMA.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
@@ -220,9 +234,10 @@ def _turn(row: tuple[Any, ...]) -> Turn:
 def _on_network(path: Path) -> bool:
     """Whether a path lies on a network file system, by Linux's list of mounts."""
     try:
-        mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+        mounts = [line.split() for line in _MOUNTS.read_text().splitlines()]
     except OSError:
         return False
     resolved = path.resolve()
-    inside = [(len(at), kind) for _, at, kind, *_ in mounts if resolved.is_relative_to(at.replace("\\040", " "))]
+    places = [(fields[1].replace("\\040", " "), fields[2]) for fields in mounts if len(fields) > 2]
+    inside = [(len(at), kind) for at, kind in places if resolved.is_relative_to(at)]
     return max(inside, default=(0, ""))[1] in _NETWORK_FILE_SYSTEMS

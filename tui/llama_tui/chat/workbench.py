@@ -76,8 +76,9 @@ class Workbench:
         """End the engines that only this program uses, or leave them all to their idle timeout;
         the names of those that live on."""
         stay = await self._pool.close(unload=unload)
-        if self._store:
-            await asyncio.to_thread(self._store.close)
+        store, self._store = self._store, None
+        if store:
+            await asyncio.to_thread(store.close)
         return stay
 
     # Models

@@ -74,6 +74,17 @@ class Gpus:
         self._nvml, self._handles = nvml, visible(handles, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
+class Machine:
+    """The devices of this machine."""
+
+    def __init__(self) -> None:
+        self._gpus = Gpus()
+
+    def read(self) -> list[DeviceMemory]:
+        """The RAM and every GPU; to be called in a thread."""
+        return [ram(), *self._gpus.read()]
+
+
 def visible(devices: list[Any], variable: str | None) -> list[Any]:
     """The devices that CUDA_VISIBLE_DEVICES leaves, in its order; a list of UUIDs leaves all, since
     their numbers are not known here. As in CUDA, the first number that is no device ends the list."""

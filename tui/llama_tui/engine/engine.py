@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
+import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Literal
+
+import psutil
 
 from llama_tui.engine.client import ConnectionLost, EngineClient
 from llama_tui.engine.process import EnginePlace, EngineProcess, post_mortem
 from llama_tui.engine.protocol import AnswerEvent, EngineSpec, Message, State, Token
-from llama_tui.errors import EngineDied, EngineError
+from llama_tui.errors import EngineDied, EngineError, ProtocolError
 from llama_tui.settings.values import Value
 
 Condition = Literal["loading", "ready", "busy", "failed", "died", "unloaded"]
 
 _UNLOAD_SECONDS = 5.0
 _REAP_SECONDS = 2.0
+_POLL_SECONDS = 0.01
 
 
 class Engine:
@@ -110,13 +116,31 @@ class Engine:
         """End the engine and wait until its memory is given back; False when others keep it."""
         if not self.alive:
             return True
-        if not await self._client.unload(unless_shared=unless_shared):
-            return False
+        try:
+            if not await self._client.unload(unless_shared=unless_shared):
+                return False
+        except ProtocolError:
+            # It hangs; a model that cannot be unloaded would hold its memory for ever.
+            if unless_shared:
+                return False
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
         await asyncio.wait([self._watcher], timeout=_UNLOAD_SECONDS)
-        if self._process and await self._process.wait(_UNLOAD_SECONDS) is None:
-            self._process.kill()
-            await self._process.wait(_REAP_SECONDS)
+        if self._process:
+            if await self._process.wait(_UNLOAD_SECONDS) is None:
+                self._process.kill()
+                await self._process.wait(_REAP_SECONDS)
+        else:
+            await self._wait_for_others()
         return True
+
+    async def _wait_for_others(self) -> None:
+        """Wait for a process that is another program's child, whose end nobody tells us."""
+        deadline = time.monotonic() + _UNLOAD_SECONDS
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def leave(self) -> None:
         """Let go of the engine; it lives on until its idle timeout."""

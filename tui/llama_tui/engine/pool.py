@@ -75,6 +75,11 @@ class Pool:
                 ) from error
             try:
                 return self._add(place, await EngineClient.connect(place.socket), process)
+            except asyncio.CancelledError:
+                # Nobody would ever know of it.
+                if process:
+                    process.kill()
+                raise
             except (OSError, ConnectionLost, ProtocolError) as error:
                 if process:
                     exit_code = await process.wait(2)

@@ -9,7 +9,9 @@ import hashlib
 import os
 import signal
 import socket
+import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +25,7 @@ from llama_tui.settings.params import load_identity
 from llama_tui.settings.values import Value
 
 _LOG_BYTES = 1024 * 1024
+_LOG_BEGIN = "--- an engine starts ---\n"
 _LOG_COPIES = 2
 _TAIL_BYTES = 16 * 1024
 _TAIL_LINES = 8
@@ -66,10 +69,22 @@ def place_of_socket(paths: Paths, path: Path, model: Path) -> EnginePlace:
 
 
 class EngineProcess:
-    """A process that this program has started; others start some too, and those are not ours."""
+    """A process that this program has started; others start some too, and those are not ours.
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    Not asyncio's own: from Python 3.13 on that kills its process when the event loop goes, and an
+    engine outlives the program that started it.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[int] = self._loop.create_future()
+        threading.Thread(target=self._reap, name=f"reap-{process.pid}", daemon=True).start()
+
+    def _reap(self) -> None:
+        exit_code = self._process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
+            self._loop.call_soon_threadsafe(self._ended.set_result, exit_code)
 
     @property
     def pid(self) -> int:
@@ -78,10 +93,8 @@ class EngineProcess:
 
     async def wait(self, seconds: float) -> int | None:
         """Its exit code (negative: the signal), None if it still runs after that time."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                return await self._process.wait()
-        return None
+        await asyncio.wait([self._ended], timeout=seconds)
+        return self._ended.result() if self._ended.done() else None
 
     def kill(self) -> None:
         """End it at once."""
@@ -105,13 +118,9 @@ async def spawn(paths: Paths, place: EnginePlace, spec: EngineSpec) -> EnginePro
         with socket.socket(socket.AF_UNIX) as listening, _open_log(place.log) as log:
             listening.bind(str(place.socket))
             listening.listen(128)
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "llama_tui.worker",
-                str(listening.fileno()),
-                msgspec.json.encode(spec).decode(),
-                stdin=asyncio.subprocess.DEVNULL,
+            process = subprocess.Popen(  # noqa: ASYNC220 - it returns in milliseconds
+                (sys.executable, "-m", "llama_tui.worker", str(listening.fileno()), msgspec.json.encode(spec).decode()),
+                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 pass_fds=(listening.fileno(),),
@@ -127,8 +136,10 @@ def _listens(path: Path) -> bool:
         probe.settimeout(1)
         try:
             probe.connect(str(path))
-        except OSError:
+        except (ConnectionRefusedError, FileNotFoundError):
             return False
+        except OSError:
+            return True  # too busy to take one more, not gone
     return True
 
 
@@ -138,8 +149,8 @@ def _open_log(path: Path) -> BinaryIO:
             with contextlib.suppress(FileNotFoundError):
                 path.with_suffix(f".log.{number - 1}").replace(path.with_suffix(f".log.{number}"))
         path.replace(path.with_suffix(".log.1"))
-    log = path.open("ab")
-    log.write(b"\n")
+    log = path.open("ab", buffering=0)
+    log.write(b"\n" + _LOG_BEGIN.encode())
     return log
 
 
@@ -182,12 +193,14 @@ def _in_words(exit_code: int | None) -> str:
 
 
 def log_tail(log: Path) -> tuple[str, ...]:
-    """The last lines that llama.cpp printed. Python's own account of a crash is left to the file."""
+    """The last lines that llama.cpp printed in the latest engine there. Python's own account of a
+    crash is left to the file."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ()
-    lines = [line.rstrip() for line in text.partition("Fatal Python error")[0].splitlines() if line.strip()]
+    latest = text.rpartition(_LOG_BEGIN)[2].partition("Fatal Python error")[0]
+    lines = [line.rstrip() for line in latest.splitlines() if line.strip()]
     return tuple(lines[-_TAIL_LINES:])

@@ -274,9 +274,15 @@ def encode(message: Request | Event) -> bytes:
 
 def decode_request(line: bytes) -> Request:
     """The request on a line; raises `msgspec.DecodeError`, whose text says what is wrong."""
-    return _requests.decode(line)
+    try:
+        return _requests.decode(line)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def decode_event(line: bytes) -> Event:
     """The event on a line; raises `msgspec.DecodeError`."""
-    return _events.decode(line)
+    try:
+        return _events.decode(line)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error

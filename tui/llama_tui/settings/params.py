@@ -149,6 +149,31 @@ PARAMS: tuple[Param, ...] = (
         unit="tokens", minimum=16, maximum=16777216, step=1024, none_word="model", variables=("LLAMA_CPP_N_CTX",),
     ),
     _reload(
+        name="flash_attn", type="choice", default="auto", group="context",
+        help="Flash attention.",
+        choices=("auto", "on", "off"),
+    ),
+    _reload(
+        name="type_k", type="choice", default="f16", group="context",
+        help="Type of the K cache.",
+        choices=KV_TYPES,
+    ),
+    _reload(
+        name="type_v", type="choice", default="f16", group="context",
+        help="Type of the V cache; a quantized one needs flash attention.",
+        choices=KV_TYPES,
+    ),
+    _reload(
+        name="n_batch", type="int", default=2048, group="context",
+        help="Most tokens in one call.",
+        unit="tokens", minimum=1, maximum=65536, step=256,
+    ),
+    _reload(
+        name="n_ubatch", type="int", default=512, group="context",
+        help="Tokens computed at once; a stop waits for at most one such chunk.",
+        unit="tokens", minimum=1, maximum=65536, step=128,
+    ),
+    _reload(
         name="n_gpu_layers", type="int", default=0, group="devices",
         help="Layers on the GPU; 0 = none, -1 = all.",
         minimum=-1, maximum=100000, variables=("LLAMA_CPP_N_GPU_LAYERS",),
@@ -180,31 +205,6 @@ PARAMS: tuple[Param, ...] = (
     _reload(
         name="offload_kqv", type="bool", default=True, group="devices",
         help="Keep the KV cache on the GPU with its layers.",
-    ),
-    _reload(
-        name="flash_attn", type="choice", default="auto", group="context",
-        help="Flash attention.",
-        choices=("auto", "on", "off"),
-    ),
-    _reload(
-        name="type_k", type="choice", default="f16", group="context",
-        help="Type of the K cache.",
-        choices=KV_TYPES,
-    ),
-    _reload(
-        name="type_v", type="choice", default="f16", group="context",
-        help="Type of the V cache; a quantized one needs flash attention.",
-        choices=KV_TYPES,
-    ),
-    _reload(
-        name="n_batch", type="int", default=2048, group="context",
-        help="Most tokens in one call.",
-        unit="tokens", minimum=1, maximum=65536, step=256,
-    ),
-    _reload(
-        name="n_ubatch", type="int", default=512, group="context",
-        help="Tokens computed at once; a stop waits for at most one such chunk.",
-        unit="tokens", minimum=1, maximum=65536, step=128,
     ),
     _reload(
         name="use_mmap", type="bool", default=True, group="file",

@@ -12,7 +12,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 
 from llama_tui.chat.workbench import Workbench
-from llama_tui.engine.devices import Gpus
+from llama_tui.engine.devices import Machine
 from llama_tui.paths import Paths
 from llama_tui.settings.store import SettingsStore
 from llama_tui.ui.bindings import KeyGroup, KeyTable, named
@@ -51,13 +51,15 @@ class LlamaTui(App[Farewell]):
         Binding("ctrl+q", "quit", "quit", id="app.quit", priority=True),
     ]
 
-    def __init__(self, paths: Paths, settings: SettingsStore, model: str | None = None) -> None:
+    def __init__(
+        self, paths: Paths, settings: SettingsStore, model: str | None = None, machine: Machine | None = None
+    ) -> None:
         super().__init__()
         self._paths = paths
         self._settings = settings
         self.workbench = Workbench(paths, settings, self._engines_changed)
-        self.keys = KeyTable(_KEY_GROUPS, settings.keys(), str(paths.config_file))
-        self.main = MainScreen(self.workbench, model, Gpus(), self.keys)
+        self.keys = KeyTable(KEY_GROUPS, settings.keys(), str(paths.config_file))
+        self.main = MainScreen(self.workbench, model, machine or Machine(), self.keys)
         self.theme_names: list[str] = []
         self._repaint_due = False
 
@@ -103,9 +105,14 @@ class LlamaTui(App[Farewell]):
     # The end
 
     async def action_quit(self) -> None:
-        """End the engines that only this program uses, then leave."""
+        """Stop the answer that is being made, end the engines that only this program uses, leave."""
+        await self.main.finish()
         still_loaded = await self.workbench.close(unload=True)
         self.exit(Farewell(still_loaded))
+
+    async def on_unmount(self) -> None:
+        """Let go of the engines, however the program ends; after `action_quit` nothing is left to do."""
+        await self.workbench.close(unload=False)
 
     def _leave_at_once(self) -> None:
         """The terminal is gone or the program is asked to end: the engines go on, and what they
@@ -113,7 +120,7 @@ class LlamaTui(App[Farewell]):
         self.exit(Farewell())
 
 
-_KEY_GROUPS = (
+KEY_GROUPS = (
     KeyGroup("Everywhere", (*named(MainScreen.BINDINGS), *named(LlamaTui.BINDINGS))),
     KeyGroup("Prompt", named(Prompt.BINDINGS)),
     KeyGroup("Chat", named(Transcript.BINDINGS)),

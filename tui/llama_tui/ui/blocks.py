@@ -13,10 +13,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 PLAIN_LINES = 40
 """Lines of plain text in one unit."""
@@ -59,12 +60,16 @@ class _Start(NamedTuple):
 @lru_cache(maxsize=1)
 def parser() -> MarkdownIt:
     """CommonMark with tables and strikethrough; HTML is recognized, so that it can be shown as text."""
+    from markdown_it import MarkdownIt  # when there is something to read, not before the first frame
+
     return MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
 @lru_cache(maxsize=1)
 def _outliner() -> MarkdownIt:
     """The same, without looking inside the blocks."""
+    from markdown_it import MarkdownIt
+
     outliner = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     outliner.core.ruler.disable(["inline", "text_join"])
     return outliner

@@ -117,8 +117,11 @@ class Code:
             for index, part in enumerate(value.split("\n")):
                 if index:
                     spans.append([])
-                if part:
-                    spans[-1].append((part, style))
+                line = spans[-1]
+                if part and line and line[-1][1] is style:
+                    line[-1] = (line[-1][0] + part, style)
+                elif part:
+                    line.append((part, style))
         if len(spans) != len(lines) + 1:  # a lexer that loses lines
             return plain, False
         return spans[:-1], kind[:2] == ("Literal", "String") or kind[:1] == ("Comment",)

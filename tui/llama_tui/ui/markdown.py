@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from markdown_it.token import Token
 from rich.segment import Segment
 from rich.style import Style
 
@@ -15,6 +15,9 @@ from llama_tui.ui.code import Code
 from llama_tui.ui.look import BOLD, ITALIC, STRIKE, UNDERLINE, Look
 from llama_tui.ui.table import Align, Cell, table
 from llama_tui.ui.text import Row, Span, expand_tabs, one_line, sanitize, wrap
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 BULLETS = "•◦▪"
 NARROW = 12
@@ -133,17 +136,18 @@ class _Blocks:
             if self.number is not None:
                 number, self.number = self.number, None
         rows: list[Row] = []
-        self.depth += 1
+        self.depth += number is None
+        bullet = BULLETS[min(self.depth, len(BULLETS)) - 1]
         while index < end:
             close = _close(self.tokens, index)
             item = self.tokens[index]
-            marker = f"{number}. " if number is not None else BULLETS[min(self.depth, len(BULLETS)) - 1] + " "
+            marker = f"{bullet} " if number is None else f"{number}. "
             number = None if number is None else number + 1
             if rows and item.map and not self.lines[item.map[0] - 1].strip(" \t>"):
                 rows.append(Row([]))
             rows += self._item(marker, index + 1, close, width, base)
             index = close + 1
-        self.depth -= 1
+        self.depth -= token.type == "bullet_list_open"
         return rows
 
     def _item(self, marker: str, index: int, close: int, width: int, base: Style) -> list[Row]:

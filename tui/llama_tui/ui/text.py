@@ -115,7 +115,7 @@ def wrap(spans: Sequence[Span], width: int) -> list[Row]:
     """Break one line between words, and inside a word that is wider than the row."""
     text = "".join(text for text, _ in spans)
     if cells(text) <= width:
-        return [Row([Segment(text, style) for text, style in spans if text])]
+        return [Row(_joined(spans))]
     return _slice(spans, text, _words(text, width))
 
 
@@ -123,7 +123,7 @@ def chop(spans: Sequence[Span], width: int) -> list[Row]:
     """Break one line wherever the row is full, as code wants it."""
     text = "".join(text for text, _ in spans)
     if cells(text) <= width:
-        return [Row([Segment(text, style) for text, style in spans if text])]
+        return [Row(_joined(spans))]
     ranges: list[tuple[int, int]] = []
     start = 0
     while start < len(text):
@@ -198,11 +198,11 @@ def _slice(spans: Sequence[Span], text: str, ranges: list[tuple[int, int]]) -> l
     piece, style = next(source, ("", Style.null()))
     offset = 0  # where the current piece begins
     for index, (start, end) in enumerate(ranges):
-        segments: list[Segment] = []
+        made: list[Span] = []
         while True:
             low, high = max(start - offset, 0), end - offset
             if low < len(piece) and low < high:
-                segments.append(Segment(piece[low:high], style))
+                made.append((piece[low:high], style))
             if high <= len(piece):
                 break
             following = next(source, None)
@@ -211,5 +211,16 @@ def _slice(spans: Sequence[Span], text: str, ranges: list[tuple[int, int]]) -> l
             offset += len(piece)
             piece, style = following
         last = index == len(ranges) - 1
-        rows.append(Row(segments, None if last else text[end : ranges[index + 1][0]]))
+        rows.append(Row(_joined(made), None if last else text[end : ranges[index + 1][0]]))
     return rows
+
+
+def _joined(spans: Sequence[Span]) -> list[Segment]:
+    """Spans as segments, neighbours of one style together: equal rows are then equal lists."""
+    segments: list[Segment] = []
+    for text, style in spans:
+        if segments and segments[-1].style == style:
+            segments[-1] = Segment(segments[-1].text + text, style)
+        elif text:
+            segments.append(Segment(text, style))
+    return segments

@@ -29,10 +29,7 @@ def main() -> None:
     listening = socket.socket(fileno=int(sys.argv[1]))
     spec = msgspec.json.decode(sys.argv[2], type=EngineSpec)
     _volunteer_for_the_oom_killer()
-    own = _inode(spec.socket)
     reason = asyncio.run(_serve(spec, listening))
-    if own is not None and _inode(spec.socket) == own:
-        Path(spec.socket).unlink(missing_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1 if reason == "failed" else 0)
@@ -50,13 +47,6 @@ def _volunteer_for_the_oom_killer() -> None:
     the terminal that a person is looking at."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
-
-
-def _inode(path: str) -> int | None:
-    try:
-        return Path(path).stat().st_ino
-    except OSError:
-        return None
 
 
 if __name__ == "__main__":

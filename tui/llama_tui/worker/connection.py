@@ -90,6 +90,6 @@ class Connection:
         """Flush and close, within half a second."""
         with contextlib.suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(0.5):
-                await self._writer.drain()
-                self._writer.close()
+                self._writer.close()  # what is written already is still sent
                 await self._writer.wait_closed()
+        self._writer.transport.abort()

@@ -49,6 +49,11 @@ class Decoder:
 
     def check(self, prompt: Sequence[int]) -> None:
         """Raise `ContextOverflow` for a prompt that leaves no room for a single token."""
+        if not prompt:
+            raise EngineError(
+                "The model's chat template makes an empty prompt of this conversation",
+                "The file needs a repaired tokenizer.chat_template.",
+            )
         over = len(prompt) + 1 - self._model.n_ctx
         if over > 0:
             raise ContextOverflow(
@@ -71,7 +76,8 @@ class Decoder:
                 break
             same += 1
         same = min(same, len(prompt) - 1)
-        if same < len(self._held) and not llama.llama_memory_seq_rm(self._memory, 0, same, -1):
+        # Even where nothing differs: a token whose computation was stopped may have left its cell.
+        if not llama.llama_memory_seq_rm(self._memory, 0, same, -1):
             llama.llama_memory_clear(self._memory, True)
             same = 0
         del self._held[same:]

@@ -129,9 +129,14 @@ class Model:
             return
         if binding.supports_gpu() and self._params["n_gpu_layers"] and self._params["offload_kqv"]:
             return
-        width = llama.llama_model_n_embd(model) // llama.llama_model_n_head(model) * llama.llama_model_n_head_kv(model)
-        bytes_per_value = sum(_KV_BYTES.get(str(self._params[name]), 18 / 32) for name in ("type_k", "type_v"))
-        needed = int(llama.llama_model_n_layer(model) * n_ctx * width * bytes_per_value)
+        architecture = self._text("general.architecture")
+        head = llama.llama_model_n_embd(model) // llama.llama_model_n_head(model)
+        row = sum(
+            int(self._text(f"{architecture}.attention.{name}_length") or head)
+            * _KV_BYTES.get(str(self._params[f"type_{name[0]}"]), 18 / 32)
+            for name in ("key", "value")
+        )
+        needed = int(llama.llama_model_n_layer(model) * n_ctx * llama.llama_model_n_head_kv(model) * row)
         free = psutil.virtual_memory().available
         if needed > free:
             raise LoadFailed(
@@ -164,17 +169,21 @@ class Model:
         """What the model says of itself."""
         description = ctypes.create_string_buffer(256)
         llama.llama_model_desc(self._model, description, 256)
-        architecture = ctypes.create_string_buffer(128)
-        llama.llama_model_meta_val_str(self._model, b"general.architecture", architecture, 128)
         return ModelInfo(
             description=description.value.decode("utf-8", "replace"),
-            architecture=architecture.value.decode("utf-8", "replace"),
+            architecture=self._text("general.architecture"),
             n_params=llama.llama_model_n_params(self._model),
             n_layer=llama.llama_model_n_layer(self._model),
             n_ctx=self.n_ctx,
             n_ctx_train=llama.llama_model_n_ctx_train(self._model),
             template=self.template.origin,
         )
+
+    def _text(self, key: str) -> str:
+        """A value of the file's metadata, empty where there is none."""
+        value = ctypes.create_string_buffer(128)
+        llama.llama_model_meta_val_str(self._model, key.encode(), value, 128)
+        return value.value.decode("utf-8", "replace")
 
     def buffers(self) -> tuple[Buffer, ...]:
         """Bytes that llama.cpp holds, exact where it lets itself be asked, else from its log."""

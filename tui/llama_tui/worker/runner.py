@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -36,23 +37,29 @@ _PROGRESS_SECONDS = 0.1
 class Runner(threading.Thread):
     """Everything that calls llama.cpp happens on this thread, except the abort flag.
 
-    `on_change` is told when loading gets on, ends or fails, and when a generation begins or ends;
-    `publish` is told of a generation's events. Both are called on this thread.
+    `on_change` is told when loading gets on, ends or fails, `on_begin` when a generation's turn
+    has come, `publish` of its events, the last of which is `Finished` or `Failed`. All are called
+    on this thread.
     """
 
     def __init__(
-        self, spec: EngineSpec, on_change: Callable[[], None], publish: Callable[[Generation, GenerationEvent], None]
+        self,
+        spec: EngineSpec,
+        on_change: Callable[[], None],
+        on_begin: Callable[[Generation], None],
+        publish: Callable[[Generation, GenerationEvent], None],
     ) -> None:
         super().__init__(name="decode", daemon=True)
         self._spec = spec
         self._on_change = on_change
+        self._on_begin = on_begin
         self._publish = publish
         self._jobs: queue.SimpleQueue[Generation] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._flag: AbortFlag | None = None
         self._model: Model | None = None
         self._decoder: Decoder | None = None
-        self.current: Generation | None = None
+        self._current: Generation | None = None
         self.progress: float | None = None
         self.failure: LoadFailed | None = None
         self.info: ModelInfo | None = None
@@ -71,7 +78,7 @@ class Runner(threading.Thread):
         """Stop a generation. True when it is running and will say itself that it has stopped."""
         with self._lock:
             generation.cancelled = True
-            running = self.current is generation
+            running = self._current is generation
             if running and self._flag:
                 self._flag.set()
             return running
@@ -82,7 +89,10 @@ class Runner(threading.Thread):
             self._load()
         except LoadFailed as error:
             self.failure = error
+        except EngineError as error:
+            self.failure = LoadFailed(error.message, error.hint)
         except Exception as error:
+            traceback.print_exc()
             self.failure = LoadFailed(f"Loading {self._spec.name} failed: {error}", "See the engine's log.")
         self._on_change()
         if self.failure:
@@ -115,8 +125,8 @@ class Runner(threading.Thread):
             if generation.cancelled:
                 return
             self._flag.clear()
-            self.current = generation
-        self._on_change()
+            self._current = generation
+        self._on_begin(generation)
         try:
             self._generate(generation)
         except ContextOverflow as error:
@@ -130,11 +140,10 @@ class Runner(threading.Thread):
             self._publish(
                 generation, Failed(0, "internal", f"{type(error).__name__}: {error}", "See the engine's log.")
             )
-            raise
+            traceback.print_exc()
         finally:
             with self._lock:
-                self.current = None
-            self._on_change()
+                self._current = None
 
     def _generate(self, generation: Generation) -> None:
         from llama_tui.worker.decode import Outcome

@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -62,6 +63,7 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._generations: collections.OrderedDict[str, Generation] = collections.OrderedDict()
         self._waiting: list[Generation] = []
+        self._current: Generation | None = None
         self._began = self._last_use = time.monotonic()
         self._load_timeout = float(str(spec.params["timeout"]))
         self._idle_timeout = float(str(spec.params["idle_timeout"]))
@@ -69,6 +71,7 @@ class Server:
         self._runner = Runner(
             spec,
             lambda: self._from_thread(self._changed),
+            lambda generation: self._from_thread(self._began_to_answer, generation),
             lambda generation, event: self._from_thread(self._published, generation, event),
         )
         self._timed_out = False
@@ -83,8 +86,11 @@ class Server:
         server = await asyncio.start_unix_server(self._serve, sock=listening, limit=protocol.LINE_LIMIT)
         self._runner.start()
         ticker = asyncio.create_task(self._tick())
+        own = _inode(self._spec.socket)
         reason = await self._end
         ticker.cancel()
+        # While this engine still listens nobody else takes its path, so what is there is its own.
+        _remove(self._spec.socket, own)
         server.close()
         for connection in list(self._connections):
             connection.send(Bye(0, reason))
@@ -147,9 +153,7 @@ class Server:
                 self._cancel(name)
                 connection.send(Done(id))
             case Configure(id, idle_timeout):
-                self._idle_timeout = idle_timeout
-                connection.send(Done(id))
-                self._changed()
+                self._configure(connection, id, idle_timeout)
             case Unload(id, unless_shared):
                 shared = unless_shared and len(self._connections) > 1
                 connection.send(Done(id, done=not shared))
@@ -157,6 +161,16 @@ class Server:
                     self.end("asked")
             case Hello():
                 self.greet(connection, request)
+
+    def _configure(self, connection: Connection, id: int, idle_timeout: float) -> None:
+        try:
+            BY_NAME["idle_timeout"].check(idle_timeout)
+        except LlamaTuiError as error:
+            connection.send(Failed(id, "request", error.message, error.hint))
+            return
+        self._idle_timeout = idle_timeout
+        connection.send(Done(id))
+        self._changed()
 
     def _generate(self, connection: Connection, request: Generate) -> None:
         problem = _problem(request.params)
@@ -174,8 +188,8 @@ class Server:
         if self._failed:
             generation.publish(self._failure())
             return
-        if self._waiting or self._runner.current:
-            generation.publish(Queued(0, generation.name, 0, len(self._waiting) + bool(self._runner.current)))
+        if ahead := len(self._waiting) + bool(self._current):
+            generation.publish(Queued(0, generation.name, 0, ahead))
         self._waiting.append(generation)
         self._runner.submit(generation)
         self._changed()
@@ -191,15 +205,22 @@ class Server:
 
     # What the runner tells
 
+    def _began_to_answer(self, generation: Generation) -> None:
+        self._current = generation
+        self._leave_queue(generation)
+        self._changed()
+
     def _published(self, generation: Generation, event: GenerationEvent) -> None:
-        if not generation.ended:
-            generation.publish(event)
+        if generation is self._current and isinstance(event, Finished | Failed):
+            # Before its client is told: the next request finds nobody before it.
+            self._current = None
+            self._last_use = time.monotonic()
+        generation.publish(event)
+        if generation.ended:
+            self._changed()
 
     def _changed(self) -> None:
-        current = self._runner.current
-        if current in self._waiting:
-            self._leave_queue(current)
-        if current or self._waiting or self._runner.info is None:
+        if self._current or self._waiting or self._runner.info is None:
             self._last_use = time.monotonic()
         if self._failed:
             self._failed_at = self._failed_at or time.monotonic()
@@ -210,11 +231,11 @@ class Server:
             if connection.watching is not None:
                 connection.send(self._state(connection.watching))
 
-    def _leave_queue(self, generation: Generation | None) -> None:
+    def _leave_queue(self, generation: Generation) -> None:
         """Take a generation out of the queue and tell those behind it their new place."""
         self._waiting = [other for other in self._waiting if other is not generation]
         for ahead, other in enumerate(self._waiting):
-            other.publish(Queued(0, other.name, 0, ahead + bool(self._runner.current)))
+            other.publish(Queued(0, other.name, 0, ahead + bool(self._current)))
 
     # Time
 
@@ -235,7 +256,7 @@ class Server:
                 self.end("idle")
 
     def _idle_seconds_left(self) -> float | None:
-        if not self._idle_timeout or self._loading or self._runner.current or self._waiting:
+        if not self._idle_timeout or self._loading or self._current or self._waiting:
             return None
         return self._idle_timeout - (time.monotonic() - self._last_use)
 
@@ -265,17 +286,29 @@ class Server:
         runner = self._runner
         return State(
             request_id,
-            phase="loading" if self._loading else "busy" if runner.current or self._waiting else "ready",
+            phase="loading" if self._loading else "busy" if self._current or self._waiting else "ready",
             memory=memory.process_memory(runner.buffers),
             progress=runner.progress if self._loading else None,
             read_bytes=memory.bytes_read() if self._loading else None,
             model=runner.info,
-            generating=runner.current.name if runner.current else None,
+            generating=self._current.name if self._current else None,
             queued=len(self._waiting),
             clients=len(self._connections),
             idle_seconds_left=self._idle_seconds_left(),
             n_past=runner.n_past,
         )
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return Path(path).stat().st_ino
+    except OSError:
+        return None
+
+
+def _remove(path: str, inode: int | None) -> None:
+    if inode is not None and _inode(path) == inode:
+        Path(path).unlink(missing_ok=True)
 
 
 def _problem(params: dict[str, Value]) -> LlamaTuiError | None:

@@ -37,11 +37,12 @@ class AnswerText:
         if not self._stop:
             return text
         text = self._held + text
-        found = min((at for stop in self._stop if (at := text.find(stop)) >= 0), default=-1)
-        if found >= 0:
+        # The one that is complete first, as if the text had come letter by letter.
+        found = min(((at + len(stop), at) for stop in self._stop if (at := text.find(stop)) >= 0), default=None)
+        if found:
             self.stopped = True
             self._held = ""
-            return text[:found]
+            return text[: found[1]]
         keep = max(_overlap(text, stop) for stop in self._stop)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from llama_tui.ui.bindings import KeyTable, key_words
 
-_KEY_WIDTH = 24
+_KEY_WIDTH = 36
 
 
 class HelpScreen(ModalScreen[None]):
@@ -29,7 +29,7 @@ class HelpScreen(ModalScreen[None]):
         """One text, which the arrows scroll."""
         with VerticalScroll(classes="overlay") as box:
             box.border_title = "Keys"
-            box.border_subtitle = "esc close · [keys] in config.toml changes them"
+            box.border_subtitle = Content("esc close · [keys] in config.toml changes them")
             yield Static(Content("\n").join(self._lines()))
 
     def _lines(self) -> list[Content]:
@@ -37,6 +37,8 @@ class HelpScreen(ModalScreen[None]):
         for group in self._keys.groups:
             lines.append(Content.styled(("\n" if lines else "") + group.title, "bold $accent"))
             for binding in group.bindings:
+                if not binding.show:
+                    continue
                 keys = key_words(self._keys.of(binding.id or ""))
                 lines.append(
                     Content.assemble(

@@ -11,10 +11,12 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.screen import Screen
+from textual.widget import Widget
 
 from llama_tui.chat.session import ChatEvent
 from llama_tui.chat.workbench import Workbench
-from llama_tui.engine.devices import DeviceMemory, Gpus, ram
+from llama_tui.engine.devices import DeviceMemory, Machine
+from llama_tui.engine.engine import Engine
 from llama_tui.errors import LlamaTuiError
 from llama_tui.library.scan import ModelFile
 from llama_tui.library.units import short_size
@@ -25,7 +27,7 @@ from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.help import HelpScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.widgets.chat import ChatPane
-from llama_tui.ui.widgets.form import FieldList, ParameterForm
+from llama_tui.ui.widgets.form import ParameterForm
 from llama_tui.ui.widgets.loaded import LoadedPane
 from llama_tui.ui.widgets.models import ModelList, ModelPane, ModelRow, model_row
 from llama_tui.ui.widgets.status import Status, StatusLine
@@ -34,6 +36,7 @@ FORM_FOLDS_BELOW = 100
 SIDE_FOLDS_BELOW = 80
 _READOUT_SECONDS = 1.0
 _DISCOVER_EVERY = 3
+_FINISH_SECONDS = 2.0
 
 
 class MainScreen(Screen[None]):
@@ -51,23 +54,23 @@ class MainScreen(Screen[None]):
         Binding("ctrl+y", "copy", "copy the last answer", id="chat.copy", priority=True),
         Binding("f2", "toggle_models", "models pane", id="pane.models", priority=True),
         Binding("f3", "toggle_form", "parameters pane", id="pane.parameters", priority=True),
-        Binding("f5", "reload", "load the model, or load it again with changed parameters", id="models.reload"),
+        Binding("f5", "reload", "load the model, or reload it", id="models.reload"),
         Binding("tab", "app.focus_next", "next pane", id="pane.next"),
         Binding("shift+tab", "app.focus_previous", "previous pane", id="pane.previous"),
         Binding("f1", "help", "every key", id="app.help", priority=True),
     ]
 
-    def __init__(self, workbench: Workbench, model: str | None, gpus: Gpus, keys: KeyTable) -> None:
+    def __init__(self, workbench: Workbench, model: str | None, machine: Machine, keys: KeyTable) -> None:
         super().__init__()
         self.workbench = workbench
         self._named = model
-        self._gpus = gpus
+        self._machine = machine
         self._keys = keys
         self._devices: list[DeviceMemory] = []
         self._open = asyncio.Event()
-        self._side_wanted: bool | None = None
-        self._form_wanted: bool | None = None
+        self._arranged = False
         self._ticks = 0
+        self._told_of: Engine | None = None
 
     def compose(self) -> ComposeResult:
         """Three panes above a line."""
@@ -75,7 +78,7 @@ class MainScreen(Screen[None]):
             with Vertical(id="side"):
                 yield ModelPane()
                 yield LoadedPane()
-            yield ChatPane()
+            yield ChatPane(self._keys.keymap)
             yield ParameterForm()
         yield StatusLine()
 
@@ -92,6 +95,7 @@ class MainScreen(Screen[None]):
     @work(group="begin")
     async def _begin(self) -> None:
         workbench = self.workbench
+        self._arrange(self.size.width)
         problems = await workbench.open(self._named)
         self.show_conversation()
         for problem in problems:
@@ -108,6 +112,16 @@ class MainScreen(Screen[None]):
         await workbench.rescan()
         self.show_engines()
 
+    async def finish(self) -> None:
+        """Stop and keep the answer that is being made, and let nothing else begin."""
+        if self._open.is_set():
+            await self.workbench.session.stop()
+        answer = [worker for worker in self.workers if worker.group == "answer"]
+        if answer:
+            await asyncio.wait([asyncio.ensure_future(worker.wait()) for worker in answer], timeout=_FINISH_SECONDS)
+        self.workers.cancel_all()
+        await asyncio.gather(*(worker.wait() for worker in self.workers), return_exceptions=True)
+
     # Showing
 
     @property
@@ -120,10 +134,7 @@ class MainScreen(Screen[None]):
         workbench = self.workbench
         current = workbench.current
         self.chat.show(workbench.conversation, workbench.suggestions, current.name if current else "no model")
-        if self.chat.suggestions.display:
-            self.chat.suggestions.focus()
-        else:
-            self.chat.prompt.focus()
+        self.chat.prompt.focus()
         self._show_status()
 
     def show_settings(self) -> None:
@@ -149,7 +160,15 @@ class MainScreen(Screen[None]):
             self._app.screen.show(rows)
         self.query_one(LoadedPane).show(self.workbench.engines, self._devices, self.workbench.engine)
         if self._open.is_set():
+            self._tell_of_engine()
             self.show_settings()
+
+    def _tell_of_engine(self) -> None:
+        """Put the end of the chosen model's engine into the log, unless an answer tells of it."""
+        engine = self.workbench.engine
+        if engine and engine.error and engine is not self._told_of and not self.workbench.session.answering:
+            self._told_of = engine
+            self.chat.tell(engine.error)
 
     def _show_status(self) -> None:
         workbench, progress = self.workbench, self.chat.progress
@@ -191,38 +210,34 @@ class MainScreen(Screen[None]):
         if self._ticks % _DISCOVER_EVERY == 0:
             await self.workbench.discover()
         if self.query_one("#side").display:
-            self._devices = [ram(), *await asyncio.to_thread(self._gpus.read)]
+            self._devices = await asyncio.to_thread(self._machine.read)
             self.query_one(LoadedPane).show(self.workbench.engines, self._devices, self.workbench.engine)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Fold what does not fit."""
-        self._arrange(event.size.width)
+        """Fold what does not fit; the first size may come before the panes are there."""
+        if self.query(ParameterForm):
+            self._arrange(event.size.width)
 
     def _arrange(self, width: int) -> None:
         side, form = self.query_one("#side"), self.query_one(ParameterForm)
-        for pane, wanted, narrow in (
-            (side, self._side_wanted, width < SIDE_FOLDS_BELOW),
-            (form, self._form_wanted, width < FORM_FOLDS_BELOW),
-        ):
-            pane.set_class(narrow, "-overlay")
-            pane.display = wanted if wanted is not None else not narrow
+        for pane, narrow in ((side, width < SIDE_FOLDS_BELOW), (form, width < FORM_FOLDS_BELOW)):
+            if pane.has_class("-overlay") != narrow or not self._arranged:
+                pane.set_class(narrow, "-overlay")
+                pane.display = not narrow
+        self._arranged = True
 
     def action_toggle_models(self) -> None:
         """Show or fold the models pane."""
-        side = self.query_one("#side")
-        self._side_wanted = not side.display
-        self._arrange(self.size.width)
-        self._focus_after(side.display, self.query_one(ModelList))
+        self._toggle(self.query_one("#side"), self.query_one(ModelList))
 
     def action_toggle_form(self) -> None:
         """Show or fold the parameters pane."""
         form = self.query_one(ParameterForm)
-        self._form_wanted = not form.display
-        self._arrange(self.size.width)
-        self._focus_after(form.display, self.query_one(FieldList))
+        self._toggle(form, form.fields)
 
-    def _focus_after(self, shown: bool, target: ModelList | FieldList) -> None:
-        (target if shown else self.chat.prompt).focus()
+    def _toggle(self, pane: Widget, inside: Widget) -> None:
+        pane.display = not pane.display
+        (inside if pane.display else self.chat.prompt).focus()
 
     # Chatting
 
@@ -242,6 +257,7 @@ class MainScreen(Screen[None]):
             if self.workbench.conversation is conversation:
                 self.chat.apply(conversation, event)
                 self._show_status()
+        self._told_of = self.workbench.engine
         self._show_status()
 
     async def action_stop(self) -> None:
@@ -254,11 +270,9 @@ class MainScreen(Screen[None]):
             await workbench.session.stop()
         if engine and engine.condition == "loading" and workbench.current:
             await workbench.unload(workbench.current)
-        elif self.query_one("#side").has_class("-overlay") and self._side_wanted:
-            self.action_toggle_models()
-        elif self.query_one(ParameterForm).has_class("-overlay") and self._form_wanted:
-            self.action_toggle_form()
         else:
+            for pane in self.query(".-overlay"):
+                pane.display = False
             self.chat.prompt.focus()
 
     def action_retry(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -32,21 +33,8 @@ class Progress:
     tokens_per_second: float | None = None
 
 
-class Suggestions(OptionList):
-    """Questions to begin with; a letter goes to the prompt instead."""
-
-    @dataclass
-    class Typed(Message):
-        """The user would rather type."""
-
-        character: str
-
-    def on_key(self, event: events.Key) -> None:
-        """Hand letters on."""
-        if event.character and event.is_printable:
-            event.stop()
-            event.prevent_default()
-            self.post_message(self.Typed(event.character))
+class Suggestions(OptionList, can_focus=False):
+    """Questions to begin with; the empty prompt's keys choose among them."""
 
 
 class ChatPane(Vertical):
@@ -58,10 +46,11 @@ class ChatPane(Vertical):
 
         text: str
 
-    def __init__(self) -> None:
+    def __init__(self, keymap: Mapping[str, str]) -> None:
         super().__init__()
+        self._keymap = keymap
         self.progress = Progress()
-        self._first_token = 0.0
+        self._first_token: float | None = None
         self._begun = False
         self._told = 0
 
@@ -69,7 +58,7 @@ class ChatPane(Vertical):
         """Transcript, suggestions, prompt."""
         yield Transcript()
         yield Suggestions(markup=False)
-        yield Prompt()
+        yield Prompt(self._keymap)
 
     def on_mount(self) -> None:
         """Suggestions come with an empty conversation."""
@@ -124,10 +113,12 @@ class ChatPane(Vertical):
                 share = f" {done:,} of {total:,} tokens" if total else ""
                 self.progress = Progress(f"{doing}{share}", done)
                 self.transcript.update(turn_id, footer=f"{doing}{share} …")
-                self._first_token = 0.0
+                self._first_token = None
             case TurnGrew(turn_id, text, n_tokens, n_past):
                 now = time.monotonic()
-                self._first_token = self._first_token or now
+                if self._first_token is None:
+                    self._first_token = now
+                    self.transcript.update(turn_id, footer="")
                 took = now - self._first_token
                 self.progress = Progress("", n_past, (n_tokens - 1) / took if took > 0.2 else None)
                 self.transcript.stream(turn_id, text)
@@ -140,7 +131,7 @@ class ChatPane(Vertical):
                 self.progress = Progress("", self.progress.n_past, speed)
             case SendRefused(removed, text, error):
                 for turn_id in removed:
-                    self.transcript.remove(turn_id)
+                    self.transcript.drop(turn_id)
                 self.prompt.load(text)
                 self.tell(error)
                 self.progress = Progress()
@@ -158,16 +149,33 @@ class ChatPane(Vertical):
     def _entitle(self, conversation: Conversation) -> None:
         self.border_title = Content(one_line(conversation.title) or "New chat")
 
-    @on(Suggestions.Typed)
-    def _type(self, event: Suggestions.Typed) -> None:
-        self.prompt.focus()
-        self.prompt.insert(event.character)
+    @on(Prompt.Declined)
+    def _choose_suggestion(self, event: Prompt.Declined) -> None:
+        event.stop()
+        picks = self.suggestions
+        if not picks.display:
+            return
+        if event.step == 0:
+            picks.action_select()
+        elif event.step > 0:
+            picks.action_cursor_down()
+        else:
+            picks.action_cursor_up()
 
     @on(OptionList.OptionSelected)
     def _pick(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        self.prompt.focus()
         self.post_message(self.Asked(str(event.option.prompt)))
+
+    @on(Prompt.PageTurned)
+    def _turn_page(self, event: Prompt.PageTurned) -> None:
+        event.stop()
+        self.transcript.page(event.pages)
+
+    @on(Prompt.FollowAsked)
+    def _follow(self, event: Prompt.FollowAsked) -> None:
+        event.stop()
+        self.transcript.follow()
 
     @on(Prompt.Submitted)
     def _submit(self, event: Prompt.Submitted) -> None:

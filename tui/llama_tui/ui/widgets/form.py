@@ -22,7 +22,6 @@ from llama_tui.ui.text import one_line
 
 _FORM = tuple(param for param in PARAMS if param.kind in ("sampling", "load"))
 _BADGES = {"default": "", "config": "config", "saved": "saved", "env": "env", "flag": "flag"}
-_BADGE_WIDTH = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +34,21 @@ class Field:
 
 
 def field_content(field: Field, width: int) -> Content:
-    """Name, value right-aligned, origin badge; a star where a reload is needed."""
+    """The name; at the right the origin's badge, the value, and a star where a reload is needed."""
     param, setting = field.param, field.setting
-    star = "*" if field.needs_reload else " "
     badge = _BADGES[setting.origin]
     value = one_line(param.format(setting.value)) or "–"
-    room = width - _BADGE_WIDTH - 2 - len(param.name) - 1
+    room = max(6, width - len(param.name) - len(badge) - 4)
     if len(value) > room:
-        value = value[: max(1, room - 1)] + "…"
-    gap = " " * max(1, width - _BADGE_WIDTH - 2 - len(param.name) - len(value))
-    changed = "bold" if setting.origin != "default" else ""
+        value = value[: room - 1] + "…"
+    gap = width - len(param.name) - len(badge) - len(value) - 3
     return Content.assemble(
-        param.name, gap, (value, changed), (star, "$warning"), " ", (badge.ljust(_BADGE_WIDTH), "$text-muted")
+        param.name,
+        " " * max(1, gap),
+        (badge, "$text-muted"),
+        "  ",
+        (value, "bold" if badge else ""),
+        ("*" if field.needs_reload else " ", "$warning"),
     )
 
 
@@ -198,7 +200,7 @@ class ParameterForm(Vertical):
     def compose(self) -> ComposeResult:
         """The list above, editor and help below."""
         yield FieldList()
-        yield ValueEditor(compact=True)
+        yield ValueEditor(compact=True, select_on_focus=False)
         yield Static(markup=False, id="field-help")
 
     def on_mount(self) -> None:

@@ -65,15 +65,13 @@ class LoadedPane(Widget):
         cells = width - 5 - len(figures) - 1
         bar = _bar(cells, device.total, ((mine, "$accent"), (ours, "$secondary"), (others, "$text-muted")))
         head = Content.assemble((f"{device.label:<5}", "bold"), bar, " ", figures)
-        parts = Content.assemble(
-            " ",
-            ("■", "$accent"),
-            (f" {short_size(mine)} this  ", "$text-muted"),
-            *((("■", "$secondary"), (f" {short_size(ours)} ours  ", "$text-muted")) if ours else ()),
-            ("■", "$text-muted"),
-            (f" {short_size(others)} others", "$text-muted"),
-        )
-        return [head, parts]
+        shares = [(mine, "this", "$accent"), (ours, "ours", "$secondary"), (others, "others", "$text-muted")]
+        legend = [
+            Content.assemble((" ■", style), (f"{name:<7}{short_size(size):>4}", "$text-muted"))
+            for size, name, style in shares
+            if size
+        ]
+        return [head, *(Content("").join(legend[at : at + 2]) for at in range(0, len(legend), 2))]
 
 
 def _engine_lines(engine: Engine, width: int, *, current: bool) -> list[Content]:

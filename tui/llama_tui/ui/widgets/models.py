@@ -63,7 +63,8 @@ def row_content(row: ModelRow, width: int) -> Content:
     here = ("▸ ", "$accent") if row.current else ("  ", "")
     first = Content.assemble(here, (name.ljust(room), "bold" if row.current else ""), " ", (mark, style))
     if file.problem:
-        second = Content.styled("  ✗ " + one_line(file.problem)[: width - 4], "$error")
+        problem = file.problem.removeprefix(f"{file.path} ")
+        second = Content.styled("  ✗ " + one_line(problem)[: width - 4], "$error")
     else:
         figures = f"  {short_count(file.n_params):>6}  {file.quantization or '?':<8} {short_size(file.size_bytes):>6}"
         second = Content.styled(figures, "$text-muted")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 
+from llama_tui.ui.bindings import named
 from llama_tui.ui.text import sanitize
 
 PASTE_SHOWN = 20_000
@@ -23,35 +24,35 @@ class Prompt(TextArea, inherit_bindings=False):
     """A multi-line editor. Enter sends; up and down at its edges recall what was sent before."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "Send", id="prompt.send", priority=True),
-        Binding("ctrl+j,shift+enter,alt+enter", "newline", "New line", id="prompt.newline", priority=True),
-        Binding("up", "earlier", "Earlier prompt", show=False, id="prompt.earlier"),
-        Binding("down", "later", "Later prompt", show=False, id="prompt.later"),
-        Binding("pageup", "turn_page(-1)", "Page up in the chat", show=False, id="prompt.page_up"),
-        Binding("pagedown", "turn_page(1)", "Page down in the chat", show=False, id="prompt.page_down"),
-        Binding("ctrl+end", "follow", "Follow the answer", show=False, id="prompt.follow"),
-        Binding("left", "cursor_left", "Left", show=False, id="prompt.left"),
-        Binding("right", "cursor_right", "Right", show=False, id="prompt.right"),
-        Binding("ctrl+left", "cursor_word_left", "Word left", show=False, id="prompt.word_left"),
-        Binding("ctrl+right", "cursor_word_right", "Word right", show=False, id="prompt.word_right"),
-        Binding("home,ctrl+a", "cursor_line_start", "Start of the line", show=False, id="prompt.line_start"),
-        Binding("end,ctrl+e", "cursor_line_end", "End of the line", show=False, id="prompt.line_end"),
-        Binding("shift+left", "cursor_left(True)", "Select left", show=False, id="prompt.select_left"),
-        Binding("shift+right", "cursor_right(True)", "Select right", show=False, id="prompt.select_right"),
-        Binding("shift+up", "cursor_up(True)", "Select up", show=False, id="prompt.select_up"),
-        Binding("shift+down", "cursor_down(True)", "Select down", show=False, id="prompt.select_down"),
-        Binding("shift+home", "cursor_line_start(True)", "Select to start", show=False, id="prompt.select_start"),
-        Binding("shift+end", "cursor_line_end(True)", "Select to end", show=False, id="prompt.select_end"),
-        Binding("backspace", "delete_left", "Delete left", show=False, id="prompt.delete_left"),
-        Binding("delete,ctrl+d", "delete_right", "Delete right", show=False, id="prompt.delete_right"),
-        Binding("ctrl+w", "delete_word_left", "Delete word", show=False, id="prompt.delete_word"),
-        Binding("ctrl+u", "delete_to_start_of_line", "Delete to start", show=False, id="prompt.delete_to_start"),
-        Binding("ctrl+k", "delete_to_end_of_line", "Delete to end", show=False, id="prompt.delete_to_end"),
-        Binding("ctrl+x", "cut", "Cut", show=False, id="prompt.cut"),
-        Binding("ctrl+c,super+c", "copy", "Copy", show=False, id="prompt.copy"),
-        Binding("ctrl+v", "paste", "Paste", show=False, id="prompt.paste"),
-        Binding("ctrl+z", "undo", "Undo", show=False, id="prompt.undo"),
-        Binding("ctrl+shift+z", "redo", "Redo", show=False, id="prompt.redo"),
+        Binding("enter", "send", "send", id="prompt.send"),
+        Binding("ctrl+j,shift+enter,alt+enter", "newline", "new line", id="prompt.newline"),
+        Binding("up", "earlier", "earlier prompt", id="prompt.earlier"),
+        Binding("down", "later", "later prompt", id="prompt.later"),
+        Binding("pageup", "turn_page(-1)", "page up in the chat", id="prompt.page_up"),
+        Binding("pagedown", "turn_page(1)", "page down in the chat", id="prompt.page_down"),
+        Binding("ctrl+end", "follow", "follow the answer", id="prompt.follow"),
+        Binding("left", "cursor_left", "left", show=False, id="prompt.left"),
+        Binding("right", "cursor_right", "right", show=False, id="prompt.right"),
+        Binding("ctrl+left", "cursor_word_left", "word left", show=False, id="prompt.word_left"),
+        Binding("ctrl+right", "cursor_word_right", "word right", show=False, id="prompt.word_right"),
+        Binding("home,ctrl+a", "cursor_line_start", "start of the line", show=False, id="prompt.line_start"),
+        Binding("end,ctrl+e", "cursor_line_end", "end of the line", show=False, id="prompt.line_end"),
+        Binding("shift+left", "cursor_left(True)", "select left", show=False, id="prompt.select_left"),
+        Binding("shift+right", "cursor_right(True)", "select right", show=False, id="prompt.select_right"),
+        Binding("shift+up", "cursor_up(True)", "select up", show=False, id="prompt.select_up"),
+        Binding("shift+down", "cursor_down(True)", "select down", show=False, id="prompt.select_down"),
+        Binding("shift+home", "cursor_line_start(True)", "select to start", show=False, id="prompt.select_start"),
+        Binding("shift+end", "cursor_line_end(True)", "select to end", show=False, id="prompt.select_end"),
+        Binding("backspace", "delete_left", "delete left", show=False, id="prompt.delete_left"),
+        Binding("delete,ctrl+d", "delete_right", "delete right", show=False, id="prompt.delete_right"),
+        Binding("ctrl+w", "delete_word_left", "delete word", show=False, id="prompt.delete_word"),
+        Binding("ctrl+u", "delete_to_start_of_line", "delete to start", show=False, id="prompt.delete_to_start"),
+        Binding("ctrl+k", "delete_to_end_of_line", "delete to end", show=False, id="prompt.delete_to_end"),
+        Binding("ctrl+x", "cut", "cut", show=False, id="prompt.cut"),
+        Binding("ctrl+c,super+c", "copy", "copy", show=False, id="prompt.copy"),
+        Binding("ctrl+v", "paste", "paste", show=False, id="prompt.paste"),
+        Binding("ctrl+z", "undo", "undo", show=False, id="prompt.undo"),
+        Binding("ctrl+shift+z", "redo", "redo", show=False, id="prompt.redo"),
     ]
 
     DEFAULT_CSS = """
@@ -85,16 +86,22 @@ class Prompt(TextArea, inherit_bindings=False):
     class FollowAsked(Message):
         """The user wants to see the end of the transcript."""
 
-    def __init__(self, *, name: str | None = None, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(
-            name=name,
-            id=id,
-            classes=classes,
-            soft_wrap=True,
-            tab_behavior="focus",
-            placeholder=PLACEHOLDER,
-            highlight_cursor_line=False,
-        )
+    @dataclass
+    class Declined(Message):
+        """Enter, up or down in an empty editor: there is nothing to send or to recall."""
+
+        step: int
+        """0 for enter, -1 for up, 1 for down."""
+
+    def __init__(self, keymap: Mapping[str, str] | None = None) -> None:
+        """`keymap` gives other keys to bindings, by their id."""
+        super().__init__(soft_wrap=True, tab_behavior="focus", placeholder=PLACEHOLDER, highlight_cursor_line=False)
+        changed = keymap or {}
+        self._actions = {
+            key.strip(): binding.action
+            for binding in named(self.BINDINGS)
+            for key in changed.get(binding.id or "", binding.key).split(",")
+        }
         self._history: list[str] = []
         self._position = 0  # in the history; its length is the draft
         self._edited: dict[int, str] = {}  # texts that were left while browsing, the draft among them
@@ -126,6 +133,8 @@ class Prompt(TextArea, inherit_bindings=False):
         """Send, unless there is nothing to send."""
         text = self.message
         if not text:
+            if not self.text:
+                self.post_message(self.Declined(0))
             return
         self._history.append(text)
         self.load("")
@@ -142,6 +151,8 @@ class Prompt(TextArea, inherit_bindings=False):
         elif self._position > 0:
             self._recall(self._position - 1)
             self.move_cursor((0, len(self.document.get_line(0))))
+        elif not self.text:
+            self.post_message(self.Declined(-1))
 
     def action_later(self) -> None:
         """Down, or at the last line the prompt after."""
@@ -150,6 +161,8 @@ class Prompt(TextArea, inherit_bindings=False):
         elif self._position < len(self._history):
             self._recall(self._position + 1)
             self.move_cursor(self.document.end)
+        elif not self.text:
+            self.post_message(self.Declined(1))
 
     def action_turn_page(self, pages: int) -> None:
         """Let the transcript scroll; the editor is too small to need pages of its own."""
@@ -168,6 +181,17 @@ class Prompt(TextArea, inherit_bindings=False):
             super().action_delete_left()
         else:
             self.delete((row, column - len(note)), (row, column))
+
+    async def _on_key(self, event: events.Key) -> None:
+        """Act on a key of ours here and now.
+
+        Bindings are looked up by the app, in another queue: in a burst of keys, as a slow link
+        delivers them, enter would come before the letters that were typed before it.
+        """
+        if action := self._actions.get(event.key):
+            event.stop()
+            event.prevent_default()
+            await self.run_action(action)
 
     async def _on_paste(self, event: events.Paste) -> None:
         """Insert a pasted text, whatever it holds, as one piece of the message."""

@@ -1,0 +1,170 @@
+"""Every sampling parameter of the table reaches llama.cpp, does what it says, and breaks nothing."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from llama_tui.engine.client import EngineClient
+from llama_tui.engine.protocol import Finished
+from llama_tui.settings.params import BY_NAME, PARAMS
+from llama_tui.settings.values import Param, Value
+from tests.engine.conftest import GREEDY, HELLO, collect, end_of, text_of
+
+VARIED: dict[str, Value] = {"temperature": 1.5, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": 3}
+
+SAMPLING = [param for param in PARAMS if param.kind == "sampling"]
+
+
+async def say(client: EngineClient, params: dict[str, Value]) -> tuple[str, Finished]:
+    events = await collect(
+        client.generate(uuid.uuid4().hex, HELLO, {"max_tokens": 60, "ignore_eos": True, **params})
+    )
+    return text_of(events), end_of(events)
+
+
+def extremes(param: Param) -> list[Value]:
+    """The ends of what a parameter may be."""
+    match param.type:
+        case "bool":
+            return [False, True]
+        case "int":
+            return [value for bound in (param.minimum, param.maximum) if bound is not None for value in [int(bound)]]
+        case "float":
+            return [float(bound) for bound in (param.minimum, param.maximum) if bound is not None] + [1e-30]
+        case "strings":
+            return [(), ("",), ("é\n", "x" * 5000, "\0")]
+        case "str":
+            return ["", "é" * 50]
+        case _:
+            return []
+
+
+@pytest.mark.parametrize("name", [param.name for param in SAMPLING])
+async def test_its_extremes_break_nothing(client: EngineClient, name: str) -> None:
+    param = BY_NAME[name]
+    for value in extremes(param):
+        if param.minimum is not None and isinstance(value, float) and not param.minimum <= value:
+            continue
+        for rest in (VARIED, GREEDY, {**VARIED, **ACTIVE.get(name, {})}):
+            _, end = await say(client, {**rest, name: value, **({"max_tokens": 20} if name != "max_tokens" else {})})
+            assert end.reason in ("length", "stop")
+
+
+# What else must be set for a parameter to act.
+ACTIVE: dict[str, dict[str, Value]] = {
+    "penalty_last_n": {"repeat_penalty": 1.5},
+    **{
+        name: {"dry_multiplier": 2.0, "temperature": 0.0}
+        for name in ("dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers")
+    },
+    "xtc_probability": {"xtc_threshold": 0.01},
+    "xtc_threshold": {"xtc_probability": 1.0},
+    "mirostat_tau": {"mirostat": 2},
+    "mirostat_eta": {"mirostat": 1},
+}
+
+
+class TestGreedy:
+    async def test_temperature_zero_takes_the_likeliest(self, client: EngineClient) -> None:
+        greedy, _ = await say(client, GREEDY)
+        assert (await say(client, {**VARIED, "temperature": 0.0}))[0] == greedy
+        assert (await say(client, VARIED))[0] != greedy
+
+    @pytest.mark.parametrize(
+        "alone",
+        [
+            {"top_k": 1},
+            {"top_p": 0.0},
+            {"min_p": 1.0},
+            {"top_n_sigma": 0.001},
+            {"temperature": 1e-30},
+            {"temperature": 0.001},
+        ],
+        ids=lambda params: str(params),
+    )
+    async def test_what_leaves_one_token_leaves_the_likeliest(
+        self, client: EngineClient, alone: dict[str, Value]
+    ) -> None:
+        greedy, _ = await say(client, GREEDY)
+        assert (await say(client, {**VARIED, **alone}))[0] == greedy
+
+
+@pytest.mark.parametrize(
+    ("base", "change"),
+    [
+        (VARIED, {"top_k": 3}),
+        (VARIED, {"top_p": 0.5}),
+        (VARIED, {"min_p": 0.3}),
+        (VARIED, {"typical_p": 0.2}),
+        (VARIED, {"top_n_sigma": 1.0}),
+        (VARIED, {"temperature": 3.0}),
+        (VARIED, {"seed": 4}),
+        (VARIED, {"mirostat": 1}),
+        (VARIED, {"mirostat": 2}),
+        ({**VARIED, "mirostat": 2}, {"mirostat_tau": 1.0}),
+        ({**VARIED, "mirostat": 2}, {"mirostat_eta": 0.9}),
+        ({**VARIED, "temperature": 0.8}, {"xtc_probability": 1.0, "xtc_threshold": 0.05}),
+        (GREEDY, {"repeat_penalty": 1.8}),
+        (GREEDY, {"presence_penalty": 5.0}),
+        (GREEDY, {"frequency_penalty": 2.0}),
+        ({**GREEDY, "repeat_penalty": 1.8}, {"penalty_last_n": 2}),
+        (GREEDY, {"system_prompt": "unused by the engine"}),
+    ],
+    ids=lambda params: "-".join(params),
+)
+async def test_acts(client: EngineClient, base: dict[str, Value], change: dict[str, Value]) -> None:
+    before, after = await say(client, base), await say(client, {**base, **change})
+    same = "system_prompt" in change  # the session puts it among the messages
+    assert (before[0] == after[0]) is same
+
+
+class TestDry:
+    """DRY forbids what has been said; greedy answers of a random model run in circles."""
+
+    async def test_breaks_a_circle(self, client: EngineClient) -> None:
+        long: dict[str, Value] = {**GREEDY, "max_tokens": 400}
+        plain, _ = await say(client, long)
+        dry, _ = await say(client, {**long, "dry_multiplier": 5.0})
+        assert plain != dry
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"dry_allowed_length": 20},
+            {"dry_base": 4.0},
+            {"dry_penalty_last_n": 0},
+            {"dry_sequence_breakers": tuple("abcdefghijklmnopqrstuvwxyzNMQW&)")},
+        ],
+        ids=lambda params: "-".join(params),
+    )
+    async def test_its_settings_act(self, client: EngineClient, change: dict[str, Value]) -> None:
+        base: dict[str, Value] = {**GREEDY, "max_tokens": 400, "dry_multiplier": 0.6}
+        assert (await say(client, base))[0] != (await say(client, {**base, **change}))[0]
+
+
+async def test_penalties_of_nothing_change_nothing(client: EngineClient) -> None:
+    greedy, _ = await say(client, GREEDY)
+    neutral: dict[str, Value] = {
+        **GREEDY,
+        "repeat_penalty": 1.8,
+        "presence_penalty": 5.0,
+        "frequency_penalty": 5.0,
+        "penalty_last_n": 0,
+        "dry_multiplier": 5.0,
+        "dry_penalty_last_n": 0,
+    }
+    assert (await say(client, neutral))[0] == greedy
+
+
+async def test_max_tokens_is_kept_to_the_token(client: EngineClient) -> None:
+    for limit in (1, 2, 17):
+        assert (await say(client, {"max_tokens": limit}))[1].completion_tokens == limit
+
+
+def test_every_sampling_parameter_is_in_some_test_of_its_effect() -> None:
+    from pathlib import Path
+
+    tests = "".join(Path(__file__).with_name(name).read_text() for name in ("test_sampling.py", "test_generation.py"))
+    assert not [param.name for param in SAMPLING if f'"{param.name}"' not in tests and f"{param.name}=" not in tests]

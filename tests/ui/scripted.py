@@ -1,0 +1,138 @@
+"""An engine that says what a test tells it to: the real socket and wire, without llama.cpp.
+
+For the screens, whose pictures must be the same on every machine; everything else is tested with
+real engines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from llama_tui.engine.process import engine_place
+from llama_tui.engine.protocol import (
+    VERSION,
+    Buffer,
+    Cancel,
+    Configure,
+    Done,
+    EngineSpec,
+    Failed,
+    Finished,
+    Generate,
+    Hello,
+    Memory,
+    ModelInfo,
+    Phase,
+    Started,
+    State,
+    Token,
+    Unload,
+    Watch,
+    Welcome,
+    decode_request,
+    encode,
+)
+from llama_tui.paths import Paths, private
+from llama_tui.settings.params import defaults
+from llama_tui.settings.values import Value
+
+MIB = 2**20
+
+
+class ScriptedEngine:
+    """Listens where the engine of `model` would. `answer` is sent token by token; then the answer
+    ends, or with `then="hang"` stays open, or with `then="die"` the connection breaks."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        model: Path,
+        answer: Sequence[str] = (),
+        *,
+        then: str = "finish",
+        failure: Failed | None = None,
+        params: dict[str, Value] | None = None,
+    ) -> None:
+        private(paths.runtime)
+        self._params = {**defaults("load"), **(params or {})}
+        self.place = engine_place(paths, model, self._params)
+        self._model = model
+        self._answer, self._then, self._failure = answer, then, failure
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._listening = threading.Event()
+        self._writers: list[asyncio.StreamWriter] = []
+
+    def __enter__(self) -> ScriptedEngine:
+        self._thread.start()
+        assert self._listening.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(asyncio.start_unix_server(self._serve, str(self.place.socket)))
+        self._listening.set()
+        self._loop.run_forever()
+        server.close()
+        self._loop.run_until_complete(self._settle())
+        self._loop.close()
+
+    async def _settle(self) -> None:
+        """Let go of every connection, and give the transports the turn of the loop they need."""
+        for writer in self._writers:
+            writer.transport.abort()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)
+
+    def _state(self, id: int, phase: Phase) -> State:
+        buffers = (Buffer("CPU", True, weights=4 * MIB, kv=8 * MIB, compute=9 * MIB),)
+        info = ModelInfo("llama 4M Q8_0", "llama", 4_300_000, 6, 2048, 2048, "model")
+        left = 300.0 if phase == "ready" else None
+        return State(id, phase, Memory(31 * MIB, 6 * MIB, buffers), model=info, clients=1, idle_seconds_left=left)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        watch = 0
+        while line := await reader.readline():
+            match decode_request(line):
+                case Hello(id):
+                    spec = EngineSpec(self._model.stem, str(self._model), str(self.place.socket), self._params)
+                    writer.write(encode(Welcome(id, VERSION, os.getpid(), spec, 0.0)))
+                case Watch(id):
+                    watch = id
+                    writer.write(encode(self._state(id, "ready")))
+                    if self._failure:
+                        failed = self._failure
+                        writer.write(encode(Failed(id, failed.code, failed.message, failed.hint, log=failed.log)))
+                case Generate(id, name):
+                    writer.write(encode(self._state(watch, "busy")))
+                    self._generate(writer, id, name)
+                    if self._then == "die":
+                        await writer.drain()
+                        writer.transport.abort()
+                        return
+                    if self._then == "finish":
+                        writer.write(encode(self._state(watch, "ready")))
+                case Cancel(id) | Configure(id) | Unload(id):
+                    writer.write(encode(Done(id)))
+                case _:
+                    pass
+
+    def _generate(self, writer: asyncio.StreamWriter, id: int, name: str) -> None:
+        writer.write(encode(Started(id, name, 0, 24, 0, 7, 2048)))
+        for count, text in enumerate(self._answer, 1):
+            writer.write(encode(Token(id, name, count, text, count)))
+        if self._then == "finish":
+            count = len(self._answer)
+            writer.write(encode(Finished(id, name, count + 1, "stop", 24, 0, count, 0.04, 0.03, (count - 1) / 212)))

@@ -1,0 +1,199 @@
+"""Pictures of the screens, at the sizes that people have, with a scripted engine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from llama_tui.engine.protocol import Failed
+from llama_tui.library.scan import builtin_path
+from llama_tui.paths import Paths
+from llama_tui.ui.app import LlamaTui
+from llama_tui.ui.widgets.loaded import LoadedPane
+from tests.ui.program import program, until
+from tests.ui.scripted import ScriptedEngine
+
+Snap = Callable[..., bool]
+SIZES = [(120, 40), (80, 24)]
+ANSWER = """Press **ctrl+o**, type a few letters of the name, and press **enter**.
+
+- A model that is loaded already answers *at once*.
+- `ctrl+u` in the same list unloads one.
+
+| key | what it does |
+|---|---|
+| `ctrl+o` | choose a model |
+| `f5` | load it again |
+
+```python
+def fits(model: int, free: int) -> bool:
+    return model < free  # bytes
+```
+"""
+TOKENS = [ANSWER[at : at + 5] for at in range(0, len(ANSWER), 5)]
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A folder with the kinds of files that people have; the guide's weights under other names."""
+    guide = builtin_path()
+    assert guide
+    folder = tmp_path / "models"
+    (folder / "qwen").mkdir(parents=True)
+    for name in ("llama-3.2-1b-instruct-q8_0", "qwen/qwen3-8b-q4_k_m", "a-model-with-a-name-that-is-very-long-q6_k"):
+        shutil.copy(guide, folder / f"{name}.gguf")
+    whole = guide.read_bytes()
+    (folder / "half-downloaded-70b.gguf").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+async def settled(pilot: Pilot[Any]) -> LlamaTui:
+    """Wait until everything that the start shows is there."""
+    app = pilot.app
+    assert isinstance(app, LlamaTui)
+    await until(lambda: app.workbench.files and app.workbench.engine and app.workbench.engine.state)
+    await until(lambda: "GPU0" in str(app.main.query_one(LoadedPane).render()))
+    app.main.chat.prompt.cursor_blink = False
+    app.main.show_engines()
+    await pilot.pause()
+    return app
+
+
+def keys(*pressed: str) -> Callable[[Pilot[Any]], Awaitable[None]]:
+    """Settle, press, settle."""
+
+    async def run(pilot: Pilot[Any]) -> None:
+        await settled(pilot)
+        await pilot.press(*pressed)
+        await pilot.pause()
+
+    return run
+
+
+def asked(then: Callable[[LlamaTui], object]) -> Callable[[Pilot[Any]], Awaitable[None]]:
+    """Take the first suggestion and wait for what a test is about."""
+
+    async def run(pilot: Pilot[Any]) -> None:
+        app = await settled(pilot)
+        await pilot.press("enter")
+        await until(lambda: then(app))
+        await pilot.pause(0.2)  # the transcript coalesces what it shows
+
+    return run
+
+
+def ended(app: LlamaTui) -> object:
+    return app.workbench.session.answering is None and app.workbench.conversation.path()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_first_start(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
+    with ScriptedEngine(paths, guide_model):
+        assert snap_compare(program(paths, models=models), terminal_size=size, run_before=keys())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_streaming(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
+    def here(app: LlamaTui) -> bool:
+        return app.main.chat.progress.n_past == 24 + 30
+
+    with ScriptedEngine(paths, guide_model, TOKENS[:30], then="hang"):
+        assert snap_compare(program(paths, models=models), terminal_size=size, run_before=asked(here))
+
+
+@pytest.mark.parametrize("size", [*SIZES, (200, 60)])
+def test_answered(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
+    with ScriptedEngine(paths, guide_model, TOKENS):
+        assert snap_compare(program(paths, models=models), terminal_size=size, run_before=asked(ended))
+
+
+@pytest.mark.parametrize("theme", ["night", "dawn"])
+def test_each_theme(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, theme: str) -> None:
+    with ScriptedEngine(paths, guide_model, TOKENS):
+        app = program(paths, models=models, flags={"theme": theme})
+        assert snap_compare(app, terminal_size=(120, 40), run_before=asked(ended))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_switcher(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
+    with ScriptedEngine(paths, guide_model):
+        run = keys("ctrl+o", "l", "l", "a", "m", "a")
+        assert snap_compare(program(paths, models=models), terminal_size=size, run_before=run)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_help(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
+    with ScriptedEngine(paths, guide_model):
+        assert snap_compare(program(paths, models=models), terminal_size=size, run_before=keys("f1"))
+
+
+def test_form_with_an_error(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path) -> None:
+    async def run(pilot: Pilot[Any]) -> None:
+        app = await settled(pilot)
+        fields = app.main.query_one("FieldList")
+        fields.focus()
+        for _ in range(5):
+            await pilot.press("down")
+        await pilot.press("9", "9")
+        app.main.query_one("ValueEditor").cursor_blink = False
+        await pilot.pause()
+
+    with ScriptedEngine(paths, guide_model):
+        assert snap_compare(program(paths, models=models), terminal_size=(120, 40), run_before=run)
+
+
+def test_form_as_an_overlay(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path) -> None:
+    with ScriptedEngine(paths, guide_model):
+        assert snap_compare(program(paths, models=models), terminal_size=(80, 24), run_before=keys("f3"))
+
+
+def test_changed_load_parameter_waits_for_a_reload(
+    snap_compare: Snap, paths: Paths, guide_model: Path, models: Path
+) -> None:
+    with ScriptedEngine(paths, guide_model):
+        app = program(paths, models=models)
+
+        async def run(pilot: Pilot[Any]) -> None:
+            await settled(pilot)
+            await app.workbench.set("n_ctx", 4096)
+            app.main.show_settings()
+            await pilot.pause()
+
+        assert snap_compare(app, terminal_size=(120, 40), run_before=run)
+
+
+def test_load_failed(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path) -> None:
+    failure = Failed(
+        0,
+        "load",
+        "llama.cpp could not load guide: tensor 'output_norm.weight' not found",
+        "The file is damaged or incomplete: download it again and compare its checksum.",
+        log=("llama_model_load: error loading model", "llama_model_load_from_file_impl: failed to load model"),
+    )
+
+    async def run(pilot: Pilot[Any]) -> None:
+        app = await settled(pilot)
+        await until(lambda: app.workbench.engine and app.workbench.engine.condition == "failed")
+        app.main.show_engines()
+        await pilot.pause(0.2)
+
+    with ScriptedEngine(paths, guide_model, failure=failure):
+        assert snap_compare(program(paths, models=models), terminal_size=(120, 40), run_before=run)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_engine_died(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
+    with ScriptedEngine(paths, guide_model, TOKENS[:20], then="die") as engine:
+        engine.place.log.parent.mkdir(parents=True)
+        engine.place.log.write_text(
+            "llama_context: n_ctx = 2048\n"
+            "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 8192.00 MiB on device 0: cudaMalloc failed\n"
+            "GGML_ASSERT(buffer) failed\n"
+        )
+        run = asked(lambda app: ended(app) and app.workbench.engine and app.workbench.engine.condition == "died")
+        assert snap_compare(program(paths, models=models), terminal_size=size, run_before=run)

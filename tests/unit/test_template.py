@@ -1,0 +1,166 @@
+"""Chat templates: real ones and broken ones, conversations that they reject, and the sandbox."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from llama_tui.engine.protocol import Message
+from llama_tui.worker.template import ChatTemplate, TemplateError
+from tests.conftest import CORPUS
+from tests.ggufs import CHATML
+
+HELLO = (Message("user", "Hello"),)
+SYSTEM = (Message("system", "Be brief."), *HELLO)
+TWICE = (Message("user", "One"), Message("user", "Two"))
+TURNS = (*HELLO, Message("assistant", "Hi."), Message("user", "Bye"))
+
+STRICT = (
+    "{% for m in messages %}"
+    "{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
+    "[{{ m.role }}]{{ m.content }}"
+    "{% endfor %}"
+)
+
+
+def model(source: str, *, bos: str = "<s>", eos: str = "</s>") -> ChatTemplate:
+    return ChatTemplate(source, bos, eos, knows_chatml=False)
+
+
+class TestModelsOwn:
+    def test_plain_and_with_a_system_prompt(self) -> None:
+        template = model(CHATML)
+        assert template.origin == "model"
+        assert template.stop == ()
+        assert template.render(SYSTEM) == (
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+        )
+
+    def test_whole_conversations(self) -> None:
+        assert model("{% for m in messages %}{{ m.content }}|{% endfor %}").render(TURNS) == "Hello|Hi.|Bye|"
+
+    def test_bos_and_eos(self) -> None:
+        assert model("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}").render(HELLO) == "<s>Hello</s>"
+
+    def test_a_token_that_the_model_lacks_is_undefined(self) -> None:
+        source = "{% if bos_token is defined %}{{ bos_token }}{% else %}none{% endif %}"
+        assert model(source, bos="").render(HELLO) == "none"
+
+    def test_blocks_leave_no_blank_lines(self) -> None:
+        assert model("  {% if true %}\nx\n  {% endif %}\n").render(HELLO) == "x\n"
+
+    def test_tools_and_documents_are_left_out(self) -> None:
+        assert model("{{ tools is defined }}{{ documents is defined }}").render(HELLO) == "FalseFalse"
+
+
+class TestRejections:
+    def test_a_rejected_system_prompt_goes_before_the_first_message(self) -> None:
+        assert model(STRICT).render(SYSTEM) == "[user]Be brief.\n\nHello"
+
+    def test_two_user_messages_in_a_row_become_one(self) -> None:
+        assert model(STRICT).render(TWICE) == "[user]One\n\nTwo"
+
+    def test_both_at_once(self) -> None:
+        messages = (SYSTEM[0], *TWICE, Message("assistant", "a"), Message("assistant", "b"), Message("user", "c"))
+        assert model(STRICT).render(messages) == "[user]Be brief.\n\nOne\n\nTwo[assistant]a\n\nb[user]c"
+
+    def test_a_conversation_that_it_accepts_is_not_reshaped(self) -> None:
+        source = "{% for m in messages %}[{{ m.role }}]{% endfor %}"
+        assert model(source).render((SYSTEM[0], *TWICE)) == "[system][user][user]"
+
+    def test_the_templates_own_reason_is_told(self) -> None:
+        with pytest.raises(TemplateError, match="I reject everything") as caught:
+            model("{{ raise_exception('I reject everything') }}").render(SYSTEM)
+        assert "system prompt" in caught.value.hint
+
+    def test_an_error_inside_the_template_is_not_a_crash(self) -> None:
+        with pytest.raises(TemplateError, match="division"):
+            model("{{ 1 // 0 }}").render(HELLO)
+
+    def test_invalid_jinja_says_so(self) -> None:
+        with pytest.raises(TemplateError, match="not valid Jinja") as caught:
+            model("{% for m in messages %}")
+        assert "chat_template" in caught.value.hint
+
+
+class TestFallback:
+    def test_chatml_where_the_tokens_are_known(self) -> None:
+        template = ChatTemplate(None, "", "", knows_chatml=True)
+        assert template.origin == "fallback"
+        assert template.stop == ()
+        assert template.render(SYSTEM) == model(CHATML).render(SYSTEM)
+
+    def test_plain_words_where_they_are_not(self) -> None:
+        template = ChatTemplate(None, "", "", knows_chatml=False)
+        assert template.origin == "fallback"
+        assert template.render((*SYSTEM, *TURNS[1:])) == (
+            "System: Be brief.\nUser: Hello\nAssistant: Hi.\nUser: Bye\nAssistant:"
+        )
+        assert "\nUser:" in template.stop
+
+    def test_an_empty_template_is_none(self) -> None:
+        assert ChatTemplate("", "", "", knows_chatml=True).origin == "fallback"
+
+
+class TestExtras:
+    def test_tojson_is_not_escaped_for_html(self) -> None:
+        assert model("{{ messages[0].content | tojson }}").render((Message("user", "<é>"),)) == '"<é>"'
+        assert model("{{ {'b': 1, 'a': 2} | tojson(indent=1, sort_keys=true) }}").render(HELLO) == (
+            '{\n "a": 2,\n "b": 1\n}'
+        )
+
+    def test_from_json(self) -> None:
+        assert model("""{{ ('{"a": 3}' | from_json).a }}""").render(HELLO) == "3"
+
+    def test_strftime(self) -> None:
+        assert re.fullmatch(r"\d{4}-\d\d", model("{{ strftime_now('%Y-%m') }}").render(HELLO))
+
+    def test_the_generation_tag_shows_its_content(self) -> None:
+        assert model("a{% generation %}b{{ messages[0].content }}{% endgeneration %}c").render(HELLO) == "abHelloc"
+
+    def test_loop_controls(self) -> None:
+        source = "{% for n in range(9) %}{% if n == 2 %}{% break %}{% endif %}{{ n }}{% endfor %}"
+        assert model(source).render(HELLO) == "01"
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ lipsum.__globals__['os'].popen('id').read() }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ raise_exception.__globals__['json'] }}",
+        "{{ strftime_now.__globals__['__builtins__'] }}",
+        "{{ messages.__class__.__base__ }}",
+        "{{ ''['__cla' ~ 'ss__']['__mro__'] }}",
+        "{{ (''|attr('__class__')).__mro__ }}",
+        "{{ '{0.__class__.__mro__}'.format('') }}",
+        "{{ self._TemplateReference__context.__class__.__mro__ }}",
+        "{% for n in range(10000000000) %}{% endfor %}",
+        "{% import 'os' as os %}{{ os }}",
+        "{% include '/etc/passwd' %}",
+    ],
+)
+def test_a_template_cannot_leave_the_sandbox(attack: str) -> None:
+    with pytest.raises(TemplateError):
+        model(attack).render(HELLO)
+
+
+@pytest.mark.corpus
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not on this machine")
+class TestCorpus:
+    files = tuple(sorted((CORPUS / "templates").glob("*.jinja")))
+
+    def test_is_there(self) -> None:
+        assert len(self.files) > 40
+
+    @pytest.mark.parametrize("file", files, ids=lambda file: file.stem)
+    def test_renders(self, file: Path) -> None:
+        template = model(file.read_text())
+        for messages in (HELLO, SYSTEM, TWICE, TURNS, (SYSTEM[0], *TWICE)):
+            prompt = template.render(messages)
+            for message in messages:
+                assert message.content in prompt, message

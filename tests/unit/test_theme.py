@@ -1,0 +1,144 @@
+"""Themes: the shipped ones can be read, and broken ones are reported by file and key."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from textual.color import Color
+
+from llama_tui.ui.theme import load_themes, shipped_dir
+
+NOWHERE = Path("/nonexistent")
+GOOD = (shipped_dir() / "night.toml").read_text("utf-8")
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text, "utf-8")
+    return folder
+
+
+def luminance(color: Color) -> float:
+    """Relative luminance, as WCAG 2.2 defines it."""
+    parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in color.normalized]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def contrast(one: Color, other: Color) -> float:
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_contrast_is_that_of_wcag() -> None:
+    assert contrast(Color.parse("white"), Color.parse("black")) == pytest.approx(21)
+    assert contrast(Color.parse("#777777"), Color.parse("#ffffff")) == pytest.approx(4.478, abs=0.001)
+
+
+def test_two_themes_are_shipped_and_sound() -> None:
+    found = load_themes(NOWHERE)
+    assert not found.problems
+    assert {name: theme.dark for name, theme in found.themes.items()} == {"dawn": False, "night": True}
+
+
+@pytest.mark.parametrize("name", ["night", "dawn"])
+@pytest.mark.parametrize("below", ["background", "surface", "panel", "block-cursor-background"])
+@pytest.mark.parametrize(
+    "text", ["foreground", "text-muted", "primary", "secondary", "accent", "success", "warning", "error"]
+)
+def test_text_is_readable_on_every_ground(name: str, below: str, text: str) -> None:
+    colors = load_themes(NOWHERE).themes[name].to_color_system().generate()
+    assert contrast(Color.parse(colors[text]), Color.parse(colors[below])) >= 4.5
+
+
+@pytest.mark.parametrize("name", ["night", "dawn"])
+@pytest.mark.parametrize(
+    ("text", "below"),
+    [
+        ("block-cursor-foreground", "block-cursor-background"),
+        ("block-cursor-blurred-foreground", "block-cursor-blurred-background"),
+        ("foreground", "input-selection-background"),
+        ("foreground", "screen-selection-background"),
+        ("footer-key-foreground", "footer-background"),
+        ("foreground", "boost"),
+    ],
+)
+def test_pairs_are_readable(name: str, text: str, below: str) -> None:
+    colors = load_themes(NOWHERE).themes[name].to_color_system().generate()
+    assert contrast(Color.parse(colors[text]), Color.parse(colors[below])) >= 4.5
+
+
+def test_every_key_of_the_files_is_used() -> None:
+    for file in shipped_dir().glob("*.toml"):
+        document = tomllib.loads(file.read_text("utf-8"))
+        colors = load_themes(NOWHERE).themes[file.stem].to_color_system().generate()
+        for key, value in (document["colors"] | document["variables"]).items():
+            made, wanted = Color.parse(colors[key]).rgb, Color.parse(value).rgb
+            assert all(abs(one - other) <= 1 for one, other in zip(made, wanted, strict=True)), key  # Textual rounds
+
+
+def test_a_theme_of_the_user_replaces_the_shipped_one(tmp_path: Path) -> None:
+    folder = written(tmp_path / "themes", "mine.toml", GOOD.replace("#83b9e2", "#ffffff"))
+    found = load_themes(folder)
+    assert found.themes["night"].primary == "#ffffff"
+    assert not found.problems
+
+
+def test_the_name_is_the_files_where_none_is_given(tmp_path: Path) -> None:
+    folder = written(tmp_path / "themes", "dusk.toml", GOOD.replace('name = "night"\n', ""))
+    assert set(load_themes(folder).themes) == {"dawn", "dusk", "night"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("#83b9e2", "#83b9zz", "colors.primary: '#83b9zz' is not a colour"),
+        ('accent = "#bda8ee"', "accent = 5", "colors.accent: 5 is not a colour"),
+        ('accent = "#bda8ee"', 'accent = "auto"', "colors.accent: 'auto' is not a colour"),
+        ('accent = "#bda8ee"\n', "", "colors.accent: is missing"),
+        ("dark = true", 'dark = "yes"', "dark: 'yes' is not true or false"),
+        ('name = "night"', 'name = "a b"', "name: 'a b' is not letters, digits"),
+        ('text-muted = "#9aa6b7"', 'text-muted = "muddy"', "variables.text-muted: 'muddy' is not a colour"),
+        ('text-muted = "#9aa6b7"', 'text-muted = "auto 600%"', "variables.text-muted: 'auto 600%' is not"),
+        ("[variables]", '[variables]\nlink-style = "curly"', "variables.link-style: 'curly' is not a text style"),
+        ("[variables]", "[[variables]]", "variables: [{"),
+        ("[colors]", "[colors", "not valid TOML"),
+    ],
+)
+def test_a_broken_theme_is_named_and_left_out(tmp_path: Path, old: str, new: str, said: str) -> None:
+    text = GOOD.replace('name = "night"', 'name = "mine"') if "name =" not in old else GOOD
+    assert old in text
+    found = load_themes(written(tmp_path / "themes", "mine.toml", text.replace(old, new, 1)))
+    assert set(found.themes) == {"dawn", "night"}
+    messages = [problem.message for problem in found.problems]
+    assert any(str(tmp_path / "themes" / "mine.toml") in message and said in message for message in messages), messages
+    assert all(problem.hint for problem in found.problems)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said", "hint"),
+    [
+        ("[variables]", "[variabels]", "variabels: unknown", "variables"),
+        ("boost =", "bosst =", "colors.bosst: unknown", "colors.boost"),
+        ("border =", "bordr =", "variables.bordr: unknown", "variables.border"),
+    ],
+)
+def test_an_unknown_key_is_reported_with_the_nearest(tmp_path: Path, old: str, new: str, said: str, hint: str) -> None:
+    text = GOOD.replace('name = "night"', 'name = "mine"').replace(old, new, 1)
+    found = load_themes(written(tmp_path / "themes", "mine.toml", text))
+    assert "mine" in found.themes
+    assert [problem for problem in found.problems if said in problem.message and hint in problem.hint]
+
+
+def test_unreadable_files_are_reported(tmp_path: Path) -> None:
+    folder = written(tmp_path / "themes", "latin.toml", "")
+    (folder / "latin.toml").write_bytes(b'name = "\xff"')
+    (folder / "folder.toml").mkdir()
+    found = load_themes(folder)
+    assert len(found.problems) == 2
+    assert set(found.themes) == {"dawn", "night"}
+
+
+def test_a_checkout_reads_its_own_themes_and_not_a_copy() -> None:
+    assert shipped_dir() == Path(__file__).parents[2] / "themes"

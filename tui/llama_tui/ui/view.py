@@ -1,0 +1,317 @@
+"""One entry of the transcript as rows: a title, its text in parts, what is said below it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import replace
+from itertools import accumulate
+
+from rich.segment import Segment
+from rich.style import Style
+
+from llama_tui.ui.blocks import References, Splitter, Unit, plain_units
+from llama_tui.ui.entry import Entry
+from llama_tui.ui.growing import Growing
+from llama_tui.ui.look import Look
+from llama_tui.ui.markdown import plain, render
+from llama_tui.ui.text import Row, Sanitizer, cells, expand_tabs, fit, one_line, sanitize, wrap
+
+MARKDOWN_LIMIT = 1_000_000
+"""Characters beyond which a text is shown as it is, without reading it as Markdown."""
+
+MARGIN = 2
+"""Cells left of every row: the bar of a question or an error, or nothing."""
+
+BAR = "▌ "
+
+_Shown = tuple[str, str, int | None, bool, bool]
+
+
+class Part:
+    """A stretch of rows that is rendered as a whole: the title, a unit of the text, or the foot.
+
+    `height` is exact once the part was rendered for the present width, and estimated before; `shown`
+    is what the rows show, while the unit may have grown since.
+    """
+
+    __slots__ = ("exact", "height", "rows", "shown", "unit")
+
+    def __init__(self, unit: Unit | None, height: int) -> None:
+        self.unit = unit
+        self.height = height
+        self.rows: list[Row] | None = None
+        self.exact = False
+        self.shown: _Shown | None = None
+
+    def take_over(self, part: Part) -> None:
+        """Keep the rows of a part that shows the same."""
+        self.rows, self.height, self.exact, self.shown = part.rows, part.height, part.exact, part.shown
+
+
+class EntryView:
+    """The rows of one entry, rendered part by part as they are looked at.
+
+    Before `open` the text is not read at all, and its height is a guess.
+    """
+
+    def __init__(self, entry: Entry, width: int, look: Look) -> None:
+        self.entry = entry
+        self._width = width
+        self._look = look
+        self._sanitizer = Sanitizer()
+        self._splitter: Splitter | None = None
+        self._growing: Growing | None = None
+        self._references: References = {}
+        self._parts: list[Part] = []
+        self._tops: list[int] | None = None
+        self._height = 0
+        self._guess()
+
+    @property
+    def height(self) -> int:
+        """Rows of the whole entry, as far as is known."""
+        if self._tops is None and self._parts:
+            self._tops = list(accumulate((part.height for part in self._parts), initial=0))
+            self._height = self._tops[-1]
+        return self._height
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the text was read."""
+        return bool(self._parts)
+
+    @property
+    def count(self) -> int:
+        """Parts of the entry."""
+        self.open()
+        return len(self._parts)
+
+    def open(self) -> None:
+        """Read the text, without rendering any of it."""
+        if self._parts:
+            return
+        text = sanitize(self.entry.text)
+        if self.entry.role == "assistant" and len(text) <= MARKDOWN_LIMIT:
+            self._splitter = Splitter(text)
+            self._references = self._splitter.references
+            units = self._splitter.units
+        else:
+            units = plain_units(text) if text else []
+        self._parts = [Part(None, 1), *(self._part(unit) for unit in units), Part(None, 1)]
+        self._tops = None
+
+    def close(self) -> None:
+        """Forget everything but the height."""
+        height = self.height
+        self._parts = []
+        self._tops = None
+        self._splitter = self._growing = None
+        self._height = height
+
+    def top(self, index: int) -> int:
+        """The row of the entry at which a part begins."""
+        assert self.height >= 0
+        return self._tops[index] if self._tops is not None else 0
+
+    def part_at(self, row: int) -> int:
+        """The part that holds a row."""
+        self.open()
+        assert self.height >= 0 and self._tops is not None
+        return max(0, min(bisect_right(self._tops, row) - 1, len(self._parts) - 1))
+
+    def part_height(self, index: int) -> int:
+        """The exact height of a part, which is rendered for it if need be."""
+        self.open()
+        part = self._parts[index]
+        if not part.exact:
+            self._render(index)
+        return part.height
+
+    def rows(self, index: int) -> list[Row]:
+        """The rows of a part."""
+        self.open()
+        part = self._parts[index]
+        if part.rows is None:
+            self._render(index)
+        return part.rows or []
+
+    def resize(self, width: int) -> None:
+        """Take another width: nothing is known of the heights any more."""
+        self._width = width
+        self._growing = None
+        if not self._parts:
+            self._guess()
+            return
+        for part in self._parts:
+            part.rows, part.exact, part.shown = None, False, None
+            part.height = self._estimate(part.unit) if part.unit else part.height
+        self._tops = None
+
+    def restyle(self, look: Look) -> None:
+        """Take other colours: the heights stay, the rows are made again when they are looked at."""
+        self._look = look
+        self._growing = None
+        for part in self._parts:
+            part.rows = part.shown = None
+
+    def change(self, entry: Entry) -> None:
+        """Show another state of the entry. What has not changed is not rendered again."""
+        text, old = entry.text, self.entry
+        self.entry = entry
+        if not self._parts:
+            self._guess()
+            return
+        if text != old.text or entry.streaming != old.streaming or entry.role != old.role:
+            self._reread()
+        self._forget(0)
+        self._forget(len(self._parts) - 1)
+
+    def feed(self, fragment: str) -> None:
+        """Add to the text."""
+        self.open()
+        self.entry = replace(self.entry, text=self.entry.text + fragment)
+        self._forget(0)
+        if self._splitter is None or len(self.entry.text) > MARKDOWN_LIMIT:
+            self._reread()
+            return
+        first = self._splitter.feed(self._sanitizer.feed(fragment))
+        units = self._splitter.units
+        self._replace(first, [self._part(unit) for unit in units[first:]])
+        self._refer(self._splitter.references)
+
+    def _reread(self) -> None:
+        """Read the whole text again; units that are the same keep their rows."""
+        known = {part.shown: part for part in self._parts[1:-1]}
+        self._parts = []
+        self._growing = None
+        self._sanitizer = Sanitizer()
+        references = self._references
+        self.open()
+        if self._splitter is None or _targets(references) == _targets(self._splitter.references):
+            for index, part in enumerate(self._parts):
+                if part.unit is not None and (same := known.get(self._shown(index, part.unit))):
+                    part.take_over(same)
+
+    def _replace(self, first: int, parts: list[Part]) -> None:
+        """Exchange the parts of the units from one on; what shows the same is kept."""
+        old = self._parts[first + 1 : -1]
+        self._parts[first + 1 : -1] = parts
+        for index, before in enumerate(old[: len(parts)], first + 1):
+            part = self._parts[index]
+            if part.unit is not None and before.shown == self._shown(index, part.unit):
+                part.take_over(before)
+            else:
+                part.height = before.height
+        self._tops = None
+
+    def _refer(self, references: References) -> None:
+        """Render again what a link target that has become known may change."""
+        if _targets(references) != _targets(self._references):
+            for index, part in enumerate(self._parts):
+                if part.unit is not None and "[" in part.unit.source:
+                    self._forget(index)
+        self._references = references
+
+    def _forget(self, index: int) -> None:
+        part = self._parts[index]
+        part.rows, part.exact, part.shown = None, False, None
+
+    def _part(self, unit: Unit) -> Part:
+        return Part(unit, self._estimate(unit))
+
+    def _guess(self) -> None:
+        text = self.entry.text
+        width = max(1, self._width - MARGIN)
+        self._height = 3 + text.count("\n") + len(text) // width + len(self.entry.log) + bool(self.entry.footer)
+
+    def _estimate(self, unit: Unit) -> int:
+        width = max(1, self._width - MARGIN)
+        return sum(1 + len(line) // width for line in unit.source.rstrip("\n").split("\n")) + unit.blank
+
+    def _render(self, index: int) -> None:
+        """Make the rows of a part, and with them its height exact."""
+        part = self._parts[index]
+        if part.unit is not None:
+            rows = self._text(index, part.unit)
+        elif index == 0:
+            rows = self._head()
+        else:
+            rows = self._foot()
+        part.rows = rows
+        part.exact = True
+        part.shown = self._shown(index, part.unit) if part.unit else None
+        if part.height != len(rows):
+            part.height = len(rows)
+            self._tops = None
+
+    def _text(self, index: int, unit: Unit) -> list[Row]:
+        width = max(1, self._width - MARGIN)
+        look = self._look
+        if unit.kind == "plain":
+            style = {"user": look.text, "assistant": look.text, "notice": look.notice, "error": look.error}
+            return self._beside(plain(unit.source, width, style[self.entry.role]))
+        last = index == len(self._parts) - 2
+        if self.entry.streaming and last and self._splitter is not None:
+            self._growing = self._growing or Growing(width, look)
+            rows = self._growing.rows(unit, self._references, self._splitter.fence_open)
+        else:
+            code = self._growing.closed(unit) if self._growing else None
+            rows = render(unit, self._references, width, look, code)
+        return self._beside([Row([]), *rows] if rows and self._gap(index, unit) else rows)
+
+    def _gap(self, index: int, unit: Unit) -> bool:
+        """Whether an empty row sets a unit apart from what is above."""
+        if not unit.blank and unit.kind not in ("heading", "hr"):
+            return False
+        return any(part.unit is not None and part.unit.kind != "empty" for part in self._parts[1:index])
+
+    def _shown(self, index: int, unit: Unit) -> _Shown:
+        """What a unit's rows depend on."""
+        return unit.source, unit.kind, unit.number, unit.continued, self._gap(index, unit)
+
+    def _beside(self, rows: list[Row]) -> list[Row]:
+        """The rows with the bar of the entry's role left of them."""
+        bars: dict[str, tuple[str, Style]] = {"user": (BAR, self._look.user_bar), "error": (BAR, self._look.error_bar)}
+        text, style = bars.get(self.entry.role, (" " * MARGIN, self._look.text))
+        bar = Segment(text, style)
+        return [Row([bar, *row.segments], row.joint) for row in rows]
+
+    def _head(self) -> list[Row]:
+        entry, look = self.entry, self._look
+        if not entry.title:
+            return []
+        styles = {
+            "user": look.user_title,
+            "assistant": look.assistant_title,
+            "notice": look.notice,
+            "error": look.error_title,
+        }
+        width = max(1, self._width - MARGIN)
+        place = f"‹ {entry.siblings[0]}/{entry.siblings[1]} ›" if entry.siblings else ""
+        title = fit(one_line(entry.title), width - (cells(place) + 1 if place else 0))
+        segments = [Segment(title, styles[entry.role])]
+        if place:
+            segments.append(Segment(" " * (width - cells(title) - cells(place)), look.text))
+            segments.append(Segment(place, look.muted))
+        rows = [Row(segments)]
+        if entry.streaming and not entry.text:
+            rows.append(Row([Segment("…", look.muted)]))
+        return self._beside(rows)
+
+    def _foot(self) -> list[Row]:
+        entry, look = self.entry, self._look
+        width = max(1, self._width - MARGIN)
+        unit = self._parts[-2].unit
+        below_panel = unit is not None and unit.kind in ("fence", "code_block", "table")
+        rows: list[Row] = [Row([])] if below_panel and entry.footer else []
+        for line in (line for text in entry.log for line in sanitize(text).split("\n")):
+            rows += wrap([(expand_tabs(line), look.muted)], width)
+        for text, style in ((entry.hint, look.hint), (entry.footer, look.muted)):
+            if text:
+                rows += wrap([(one_line(text), style)], width)
+        return [*self._beside(rows), Row([])]
+
+
+def _targets(references: References) -> dict[str, str]:
+    """Where links lead, by their labels."""
+    return {label: str(reference["href"]) for label, reference in references.items()}
