@@ -21,9 +21,7 @@ def new() -> str:
     return uuid.uuid4().hex
 
 
-async def answer(
-    client: EngineClient, text: str = "hello there", **params: Value
-) -> tuple[str, Finished]:
+async def answer(client: EngineClient, text: str = "hello there", **params: Value) -> tuple[str, Finished]:
     events = await collect(client.generate(new(), (Message("user", text),), {"max_tokens": 40, **params}))
     return text_of(events), end_of(events)
 
@@ -88,9 +86,7 @@ class TestTokens:
         assert text
 
     async def test_the_system_prompt_is_part_of_the_prompt(self, client: EngineClient) -> None:
-        events = await collect(
-            client.generate(new(), (Message("system", "the hello"), *HELLO), {"max_tokens": 1})
-        )
+        events = await collect(client.generate(new(), (Message("system", "the hello"), *HELLO), {"max_tokens": 1}))
         plain = await collect(client.generate(new(), HELLO, {"max_tokens": 1}))
         assert end_of(events).prompt_tokens > end_of(plain).prompt_tokens
 
@@ -181,8 +177,10 @@ class TestStop:
 
     async def test_the_model_ends_by_itself(self, client: EngineClient) -> None:
         # At this temperature every token is about as likely as any other, the end among them.
-        ends = [(await answer(client, max_tokens=1500, temperature=5.0, top_k=0, top_p=1.0, min_p=0.0, seed=seed))[1]
-                for seed in range(3)]
+        ends = [
+            (await answer(client, max_tokens=1500, temperature=5.0, top_k=0, top_p=1.0, min_p=0.0, seed=seed))[1]
+            for seed in range(3)
+        ]
         assert {end.reason for end in ends} == {"stop"}
 
     async def test_or_goes_on_where_it_is_told_to(self, client: EngineClient) -> None:
@@ -380,9 +378,7 @@ class TestRefusals:
             ({"n_ctx": 512}, "n_ctx"),
         ],
     )
-    async def test_a_bad_parameter_is_named(
-        self, client: EngineClient, params: dict[str, Value], named: str
-    ) -> None:
+    async def test_a_bad_parameter_is_named(self, client: EngineClient, params: dict[str, Value], named: str) -> None:
         with pytest.raises(EngineError, match=named) as caught:
             await collect(client.generate(new(), HELLO, params))
         assert caught.value.hint

@@ -91,9 +91,7 @@ class TestLoading:
         await answered(engine)
 
     @pytest.mark.parametrize(("asked", "made"), [(16, 256), (257, 512), (1000, 1024), (None, 512)])
-    async def test_the_context_is_rounded_up(
-        self, pool: Pool, tiny_model: Path, asked: int | None, made: int
-    ) -> None:
+    async def test_the_context_is_rounded_up(self, pool: Pool, tiny_model: Path, asked: int | None, made: int) -> None:
         engine = await ready(await pool.acquire("tiny", tiny_model, load_params(n_ctx=asked)))
         assert engine.state
         assert engine.state.model
@@ -414,9 +412,7 @@ class TestCannotStart:
         await until(lambda: engine.condition == "failed")
         await until(lambda: gone(engine.pid))
 
-    async def test_an_engine_that_speaks_another_version(
-        self, pool: Pool, running_elsewhere: Path
-    ) -> None:
+    async def test_an_engine_that_speaks_another_version(self, pool: Pool, running_elsewhere: Path) -> None:
         from llama_tui.errors import ProtocolError
 
         with pytest.raises(ProtocolError, match="version"):

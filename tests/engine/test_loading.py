@@ -63,16 +63,13 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "unknown architecture": (ggufs.unknown_architecture, "unknown model architecture: 'nonesuch'"),
     "missing tensor": (
         lambda path: ggufs.write_tiny_llama(path, drop_tensor="blk.1.ffn_up.weight"),
-        r"missing tensor 'blk\.1\.ffn_up\.weight'",
+        r"broken: (missing )?tensor 'blk\.1\.ffn_up\.weight'",
     ),
     "missing key": (
         lambda path: ggufs.write_tiny_llama(path, drop_key="llama.embedding_length"),
         r"llama\.embedding_length",
     ),
-    "missing vocabulary": (
-        lambda path: ggufs.write_tiny_llama(path, drop_key="tokenizer.ggml.tokens"),
-        "vocab|tokens",
-    ),
+    "missing vocabulary": (lambda path: ggufs.write_tiny_llama(path, drop_key="tokenizer.ggml.tokens"), "vocab|tokens"),
     "metadata alone": (lambda path: ggufs.write_metadata_only(path, {}), ""),
     "broken template": (
         lambda path: ggufs.write_tiny_llama(path, chat_template="{% for m in messages %}"),

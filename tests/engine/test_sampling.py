@@ -18,9 +18,7 @@ SAMPLING = [param for param in PARAMS if param.kind == "sampling"]
 
 
 async def say(client: EngineClient, params: dict[str, Value]) -> tuple[str, Finished]:
-    events = await collect(
-        client.generate(uuid.uuid4().hex, HELLO, {"max_tokens": 60, "ignore_eos": True, **params})
-    )
+    events = await collect(client.generate(uuid.uuid4().hex, HELLO, {"max_tokens": 60, "ignore_eos": True, **params}))
     return text_of(events), end_of(events)
 
 
@@ -45,6 +43,8 @@ def extremes(param: Param) -> list[Value]:
 async def test_its_extremes_break_nothing(client: EngineClient, name: str) -> None:
     param = BY_NAME[name]
     for value in extremes(param):
+        if name == "max_tokens" and value != param.minimum:
+            continue  # the engine's context is the limit then, which takes a while
         if param.minimum is not None and isinstance(value, float) and not param.minimum <= value:
             continue
         for rest in (VARIED, GREEDY, {**VARIED, **ACTIVE.get(name, {})}):
@@ -78,9 +78,9 @@ class TestGreedy:
             {"top_k": 1},
             {"top_p": 0.0},
             {"min_p": 1.0},
-            {"top_n_sigma": 0.001},
+            {"top_n_sigma": 1e-6},
             {"temperature": 1e-30},
-            {"temperature": 0.001},
+            {"temperature": 1e-6},
         ],
         ids=lambda params: str(params),
     )
@@ -104,7 +104,7 @@ class TestGreedy:
         (VARIED, {"mirostat": 1}),
         (VARIED, {"mirostat": 2}),
         ({**VARIED, "mirostat": 2}, {"mirostat_tau": 1.0}),
-        ({**VARIED, "mirostat": 2}, {"mirostat_eta": 0.9}),
+        ({**VARIED, "mirostat": 2, "mirostat_tau": 2.0}, {"mirostat_eta": 0.9}),
         ({**VARIED, "temperature": 0.8}, {"xtc_probability": 1.0, "xtc_threshold": 0.05}),
         (GREEDY, {"repeat_penalty": 1.8}),
         (GREEDY, {"presence_penalty": 5.0}),

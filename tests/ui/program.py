@@ -21,10 +21,7 @@ class FixedMachine(Machine):
 
     def read(self) -> list[DeviceMemory]:
         """24 GiB of RAM and one GPU."""
-        return [
-            DeviceMemory("RAM", "RAM", 24 * GIB, 9 * GIB),
-            DeviceMemory("CUDA0", "GPU0", 80 * GIB, 61 * GIB),
-        ]
+        return [DeviceMemory("RAM", "RAM", 24 * GIB, 9 * GIB), DeviceMemory("CUDA0", "GPU0", 80 * GIB, 61 * GIB)]
 
 
 def program(

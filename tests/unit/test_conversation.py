@@ -19,9 +19,7 @@ def talk(conversation: Conversation, *pairs: tuple[str, str]) -> list[Turn]:
 
 def add_answer(conversation: Conversation, text: str, beside: Turn | None = None) -> Turn:
     turn = conversation.answer("m", {}, beside=beside)
-    return conversation.replace(
-        Turn(turn.id, turn.parent, "assistant", text, turn.created, model="m", ending="stop")
-    )
+    return conversation.replace(Turn(turn.id, turn.parent, "assistant", text, turn.created, model="m", ending="stop"))
 
 
 def texts(conversation: Conversation) -> list[str]:

@@ -39,9 +39,7 @@ class TestRam:
     @pytest.fixture
     def cgroup(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(devices, "_CGROUP", tmp_path)
-        monkeypatch.setattr(
-            psutil, "virtual_memory", lambda: types.SimpleNamespace(total=64 * GIB, available=40 * GIB)
-        )
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(total=64 * GIB, available=40 * GIB))
         return tmp_path
 
     def limit(self, cgroup: Path, limit: str, current: int, cache: int) -> None:
@@ -99,9 +97,7 @@ class TestGpus:
             ("CUDA1", "GPU1", 80, 10),
         ]
 
-    def test_one_that_fails_is_left_out_and_the_others_keep_their_names(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_one_that_fails_is_left_out_and_the_others_keep_their_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pynvml", fake_nvml([(80, 10), None, (16, 1)]))
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         assert [gpu.name for gpu in Gpus().read()] == ["CUDA0", "CUDA2"]

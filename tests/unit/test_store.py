@@ -72,9 +72,7 @@ class TestKeeping:
         conversation = a_conversation("Hello", "")
         store.save(conversation, *conversation.turns)
         for text in ("a", "ab", "abc"):
-            answer = conversation.replace(
-                msgspec.structs.replace(conversation.path()[-1], content=text, ending=None)
-            )
+            answer = conversation.replace(msgspec.structs.replace(conversation.path()[-1], content=text, ending=None))
             store.save(conversation, answer)
             other = reopened(path, conversation.id).path()
             assert [turn.content for turn in other] == ["Hello", text]

@@ -6,8 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from llama_tui.errors import LlamaTuiError
 from llama_tui.paths import Paths
@@ -36,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     given = vars(parser.parse_args(arguments))
     model = given.pop("model")
+    given.pop("version")
     try:
         flags = {name: _flag_value(name, text) for name, text in given.items() if text is not None}
     except LlamaTuiError as error:
@@ -73,13 +73,24 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("model", nargs="?", metavar="MODEL", help="name or path of a GGUF file")
-    parser.add_argument("--version", action="version", version=f"llama-tui {version('llama-tui')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     groups: dict[str, argparse._ArgumentGroup] = {}  # pyright: ignore[reportPrivateUsage]
     for param in PARAMS:
         title = f"{param.kind}: {param.group}" if param.kind != "app" else param.group
         group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
         group.add_argument(param.flag, dest=param.name, metavar=_metavar(param), help=_help(param))
     return parser
+
+
+class _Version(argparse.Action):
+    """Reading the installed version takes as long as a tenth of the start: only when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Print it and exit."""
+        from importlib.metadata import version
+
+        print(f"llama-tui {version('llama-tui')}")
+        parser.exit()
 
 
 def _metavar(param: Param) -> str:

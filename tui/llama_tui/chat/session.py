@@ -101,8 +101,9 @@ class ChatSession:
         """Ask, and yield the answer as it comes. `acquire` gives the engine, loading it if need be."""
         question = self.conversation.ask(text)
         answer = self.conversation.answer(model, params)
-        async for event in self._make((question, answer), acquire):
-            yield event
+        async with contextlib.aclosing(self._make((question, answer), acquire)) as events:
+            async for event in events:
+                yield event
 
     async def retry(self, model: str, acquire: Acquire, params: dict[str, Value]) -> AsyncGenerator[ChatEvent, None]:
         """Make another answer beside the last one, or the first one to an unanswered question."""
@@ -111,14 +112,16 @@ class ChatSession:
             return
         last = path[-1]
         answer = self.conversation.answer(model, params, beside=last if last.role == "assistant" else None)
-        async for event in self._make((answer,), acquire):
-            yield event
+        async with contextlib.aclosing(self._make((answer,), acquire)) as events:
+            async for event in events:
+                yield event
 
     async def resume(self, turn: Turn, engine: Engine) -> AsyncGenerator[ChatEvent, None]:
         """Fetch the rest of an answer that an engine went on making while nobody listened."""
         whole = self.conversation.replace(msgspec.structs.replace(turn, content=""))
-        async for event in self._follow(whole, engine, engine.attach(turn.id)):
-            yield event
+        async with contextlib.aclosing(self._follow(whole, engine, engine.attach(turn.id))) as events:
+            async for event in events:
+                yield event
 
     async def interrupt(self, turn: Turn) -> ChatEvent:
         """Close an answer whose engine is gone: what was saved is all there is."""
@@ -155,9 +158,11 @@ class ChatSession:
                 yield await self._end(answer, "cancelled")
                 return
             messages = self.conversation.messages(answer, str(answer.params.get("system_prompt") or ""))
+            told = engine.generate(answer.id, messages, answer.params)
             try:
-                async for event in self._follow(answer, engine, engine.generate(answer.id, messages, answer.params)):
-                    yield event
+                async with contextlib.aclosing(self._follow(answer, engine, told)) as events:
+                    async for event in events:
+                        yield event
             except ContextOverflow as error:
                 yield await self._refuse(added, error)
         finally:

@@ -222,14 +222,16 @@ class Workbench:
     async def resume(self) -> AsyncGenerator[ChatEvent, None]:
         """Fetch what engines went on writing after this conversation's program ended."""
         for turn in [turn for turn in self.conversation.turns if turn.role == "assistant" and not turn.ending]:
-            async for event in self._resume(turn):
-                yield event
+            async with contextlib.aclosing(self._resume(turn)) as events:
+                async for event in events:
+                    yield event
 
     async def _resume(self, turn: Turn) -> AsyncGenerator[ChatEvent, None]:
         for engine in self.engines:
             if engine.alive and await engine.knows(turn.id):
-                async for event in self.session.resume(turn, engine):
-                    yield event
+                async with contextlib.aclosing(self.session.resume(turn, engine)) as events:
+                    async for event in events:
+                        yield event
                 return
         yield await self.session.interrupt(turn)
 

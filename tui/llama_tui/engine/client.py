@@ -61,6 +61,7 @@ class EngineClient:
         self._inboxes: dict[int, asyncio.Queue[Event | None]] = {}
         self._bye: Bye | None = None
         self._closed = False
+        self._closing: asyncio.Task[None] | None = None
         self._receiver = asyncio.create_task(self._receive())
         self.welcome: Welcome
 
@@ -82,21 +83,20 @@ class EngineClient:
 
     async def watch(self) -> AsyncGenerator[State, None]:
         """The engine's state now and whenever it changes, until the connection ends."""
-        async for event in self._stream(Watch(self._next())):
-            if isinstance(event, State):
-                yield event
+        async with contextlib.aclosing(self._stream(Watch(self._next()))) as events:
+            async for event in events:
+                if isinstance(event, State):
+                    yield event
 
-    async def generate(
+    def generate(
         self, name: str, messages: tuple[Message, ...], params: dict[str, Value]
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`."""
-        async for event in self._generation(Generate(self._next(), name, messages, params)):
-            yield event
+        return self._generation(Generate(self._next(), name, messages, params))
 
-    async def attach(self, name: str, after: int = -1) -> AsyncGenerator[AnswerEvent, None]:
+    def attach(self, name: str, after: int = -1) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer that was asked for before, those after seq `after`."""
-        async for event in self._generation(Attach(self._next(), name, after)):
-            yield event
+        return self._generation(Attach(self._next(), name, after))
 
     async def cancel(self, name: str) -> None:
         """Stop a generation; its own events tell when it has stopped."""
@@ -116,6 +116,11 @@ class EngineClient:
 
     async def close(self) -> None:
         """Leave; the engine and its generations go on."""
+        # Several may ask for it, and one that is cancelled must not take the others with it.
+        self._closing = self._closing or asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         self._closed = True
         self._receiver.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -100,7 +100,8 @@ class LlamaTui(App[Farewell]):
 
     def _show_engines(self) -> None:
         self._repaint_due = False
-        self.main.show_engines()
+        if self.main.is_running:
+            self.main.show_engines()
 
     # The end
 

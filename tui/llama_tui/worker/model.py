@@ -233,6 +233,7 @@ def _reason(line: str) -> str:
         "error loading model: ",
         "error loading model architecture: ",
         "error loading model hyperparameters: ",
+        "check_tensor_dims: ",
     ):
         said = said.removeprefix(prefix)
     return said

@@ -121,6 +121,7 @@ class MainScreen(Screen[None]):
             await asyncio.wait([asyncio.ensure_future(worker.wait()) for worker in answer], timeout=_FINISH_SECONDS)
         self.workers.cancel_all()
         await asyncio.gather(*(worker.wait() for worker in self.workers), return_exceptions=True)
+        self._open.clear()
 
     # Showing
 
@@ -154,14 +155,15 @@ class MainScreen(Screen[None]):
 
     def show_engines(self) -> None:
         """Show what engines do: in the list, in the switcher, in the readout, in the line below."""
+        if not self._open.is_set():
+            return
         rows = self.model_rows()
         self.query_one(ModelList).show(rows)
         if isinstance(self._app.screen, ModelSwitcher):
             self._app.screen.show(rows)
         self.query_one(LoadedPane).show(self.workbench.engines, self._devices, self.workbench.engine)
-        if self._open.is_set():
-            self._tell_of_engine()
-            self.show_settings()
+        self._tell_of_engine()
+        self.show_settings()
 
     def _tell_of_engine(self) -> None:
         """Put the end of the chosen model's engine into the log, unless an answer tells of it."""

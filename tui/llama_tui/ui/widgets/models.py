@@ -200,11 +200,9 @@ class ModelFilter(Input):
             self._target.action_cursor_up()
 
     def action_leave(self) -> None:
-        """Empty the filter, then leave it."""
-        if self.value:
-            self.value = ""
-        else:
-            self.post_message(self.Left())
+        """Show everything again, and go."""
+        self.value = ""
+        self.post_message(self.Left())
 
 
 class ModelPane(Vertical):

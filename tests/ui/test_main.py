@@ -1,0 +1,310 @@
+"""The program under its keys, with the real engine on the built-in model and on a tiny one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import OptionList
+
+from llama_tui.paths import Paths
+from llama_tui.settings.values import Value
+from llama_tui.ui.app import Farewell, LlamaTui
+from llama_tui.ui.screens.chats import ChatList
+from llama_tui.ui.screens.switcher import ModelSwitcher
+from llama_tui.ui.widgets.form import FieldList, ValueEditor
+from llama_tui.ui.widgets.status import StatusLine
+from tests.ui.program import leave, program, until
+
+ENDLESS: dict[str, Value] = {"ignore_eos": True, "n_ctx": 32768}
+
+
+@pytest.fixture
+def models(tmp_path: Path, tiny_model: Path) -> Path:
+    """A folder with two models, one of them named to be parsed as markup."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    shutil.copy(tiny_model, folder / "tiny.gguf")
+    shutil.copy(tiny_model, folder / "odd [bold] [.gguf")
+    return folder
+
+
+@asynccontextmanager
+async def running(app: LlamaTui, size: tuple[int, int] = (120, 40)) -> AsyncIterator[Pilot[Farewell]]:
+    """The app, ready and its model loaded."""
+    async with app.run_test(size=size) as pilot:
+        await until(lambda: app.workbench.files and app.workbench.engine and app.workbench.engine.condition == "ready")
+        await pilot.pause()
+        try:
+            yield pilot
+        finally:
+            await leave(app)
+
+
+def log(app: LlamaTui) -> str:
+    """What the transcript holds, as text."""
+    entries = app.main.chat.transcript.entries
+    return "\n".join("\n".join([e.title, e.text, e.footer, e.hint, *e.log]) for e in entries)
+
+
+def answered(app: LlamaTui) -> bool:
+    return app.workbench.session.answering is None
+
+
+async def ask(app: LlamaTui, pilot: Pilot[Farewell], text: str) -> None:
+    before = len(app.workbench.conversation.turns)
+    app.main.chat.prompt.load(text)
+    await pilot.press("enter")
+    await until(lambda: len(app.workbench.conversation.turns) > before or app.main.chat.prompt.text)
+
+
+async def test_esc_stops_and_keeps_what_came_and_keys_are_live_meanwhile(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models, ENDLESS)
+    async with running(app) as pilot:
+        await ask(app, pilot, "hello")
+        await until(lambda: app.main.chat.progress.n_past > 60)
+        await pilot.press(*"next")
+        assert app.main.chat.prompt.text == "next", "keys are taken while it generates"
+        assert "esc stops the answer" in app.main.query_one(StatusLine).status.escape
+        await pilot.press("escape")
+        await until(lambda: answered(app))
+        await pilot.pause()
+        turn = app.workbench.conversation.path()[-1]
+        assert turn.ending == "cancelled" and len(turn.content) > 60
+        assert "stopped by you" in log(app)
+        assert app.main.chat.prompt.text == "next"
+
+
+async def test_a_second_message_waits_in_the_editor_while_an_answer_is_made(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models, ENDLESS)
+    async with running(app) as pilot:
+        await ask(app, pilot, "hello")
+        await pilot.press(*"more", "enter")
+        await pilot.pause()
+        assert app.main.chat.prompt.text == "more"
+        assert len(app.workbench.conversation.path()) == 2
+        await pilot.press("escape")
+        await until(lambda: answered(app))
+
+
+async def test_retry_makes_a_second_answer_and_alt_arrows_choose(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models, {"max_tokens": 12, "temperature": 2.0})
+    async with running(app) as pilot:
+        await ask(app, pilot, "hello")
+        await until(lambda: answered(app))
+        first = app.workbench.conversation.path()[-1]
+        await pilot.press("ctrl+r")
+        await until(lambda: answered(app) and app.workbench.conversation.path()[-1].id != first.id)
+        await pilot.pause()
+        assert app.main.chat.transcript.entries[-1].siblings == (2, 2)
+        await pilot.press("alt+left")
+        await pilot.pause()
+        assert app.workbench.conversation.path()[-1].id == first.id
+        assert app.main.chat.transcript.entries[-1].text == first.content
+        assert len(app.main.chat.transcript.entries) == 2
+
+
+async def test_a_prompt_longer_than_the_context_stays_in_the_editor(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models, {"n_ctx": 256})
+    text = "word " * 400
+    async with running(app) as pilot:
+        await ask(app, pilot, text)
+        await until(lambda: "more than the context of 256" in log(app))
+        assert app.main.chat.prompt.message == text.strip()
+        assert not app.workbench.conversation.path(), "nothing is left of it in the conversation"
+        assert not await app.workbench.chats()
+        app.main.chat.prompt.load("short")
+        await pilot.press("enter")
+        await until(app.workbench.conversation.path)
+        await pilot.press("escape")
+        await until(lambda: answered(app))
+
+
+async def test_copy_takes_the_last_answer(paths: Paths, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 1 10.0.0.2 22")
+    app = program(paths, "tiny", models, {"max_tokens": 12})
+    async with running(app) as pilot:
+        await ask(app, pilot, "hello")
+        await until(lambda: answered(app))
+        await pilot.press("ctrl+y")
+        await pilot.pause()
+        assert app.clipboard == app.workbench.conversation.path()[-1].content
+        assert any("your terminal's clipboard" in str(note.message) for note in app._notifications)
+
+
+async def test_a_value_in_the_form_is_checked_kept_and_reset(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        await pilot.press("f3", "f3")
+        fields = app.main.query_one(FieldList)
+        while fields.field is None or fields.field.param.name != "temperature":
+            await pilot.press("down")
+        await pilot.press("9", "9")
+        editor = app.main.query_one(ValueEditor)
+        assert editor.has_focus and editor.value == "99"
+        await pilot.press("enter")
+        await pilot.pause()
+        assert editor.display, "a bad value does not leave the editor"
+        assert not paths.settings_file.exists(), "nor is it kept"
+        await pilot.press("backspace", "backspace", *"0.25", "enter")
+        await until(lambda: app.workbench.resolved()["temperature"].value == 0.25)
+        await until(lambda: fields.field and fields.field.setting.origin == "saved")
+        assert "temperature = 0.25" in paths.settings_file.read_text()
+    again = program(paths, "tiny", models)
+    async with running(again) as pilot:
+        assert again.workbench.resolved()["temperature"].value == 0.25, "it is there at the next start"
+        await pilot.press("f3", "f3")
+        fields = again.main.query_one(FieldList)
+        while fields.field is None or fields.field.param.name != "temperature":
+            await pilot.press("down")
+        await pilot.press("f6")
+        await until(lambda: again.workbench.resolved()["temperature"].origin == "default")
+
+
+async def test_left_and_right_step_a_value(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        await pilot.press("f3", "f3")
+        fields = app.main.query_one(FieldList)
+        while fields.field is None or fields.field.param.name != "flash_attn":
+            await pilot.press("down")
+        await pilot.press("right")
+        await until(lambda: app.workbench.resolved()["flash_attn"].value == "on")
+        await pilot.press("left")
+        await until(lambda: app.workbench.resolved()["flash_attn"].value == "auto")
+
+
+async def test_a_value_that_the_environment_outranks_says_so(
+    paths: Paths, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMA_TUI_TOP_K", "7")
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        await app.main._set("top_k", 50)
+        await pilot.pause()
+        assert any("LLAMA_TUI_TOP_K decides" in str(note.message) for note in app._notifications)
+        assert app.workbench.resolved()["top_k"].value == 7
+
+
+async def test_f5_loads_the_model_again_with_changed_parameters(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        engine = app.workbench.engine
+        assert engine and engine.state and engine.state.model and engine.state.model.n_ctx == 2048
+        await app.main._set("n_ctx", 512)
+        assert app.workbench.reload_pending
+        assert app.workbench.engine is engine, "nothing happens before the key"
+        await pilot.press("f5")
+        await until(
+            lambda: (
+                app.workbench.engine is not engine
+                and app.workbench.engine
+                and app.workbench.engine.state
+                and app.workbench.engine.state.model
+                and app.workbench.engine.state.model.n_ctx == 512
+            )
+        )
+        assert not engine.alive, "the engine that it replaces is gone"
+        assert not app.workbench.reload_pending
+
+
+async def test_the_switcher_filters_loads_and_unloads(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        await pilot.press("ctrl+o")
+        await until(lambda: isinstance(app.screen, ModelSwitcher))
+        await pilot.press(*"odd", "enter")
+        await until(lambda: app.workbench.current and app.workbench.current.name == "odd [bold] [")
+        await until(lambda: app.workbench.engine and app.workbench.engine.condition == "ready")
+        assert len([engine for engine in app.workbench.engines if engine.alive]) == 2
+        await pilot.press("ctrl+o")
+        await until(lambda: isinstance(app.screen, ModelSwitcher))
+        await pilot.press(*"tiny", "ctrl+u")
+        await until(lambda: len([engine for engine in app.workbench.engines if engine.alive]) == 1)
+        await pilot.press("escape")
+        await until(lambda: not isinstance(app.screen, ModelSwitcher))
+
+
+async def test_chats_can_be_opened_deleted_and_brought_back(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models, {"max_tokens": 4})
+    async with running(app) as pilot:
+        for text in ("the first", "the second"):
+            await ask(app, pilot, text)
+            await until(lambda: answered(app))
+            await pilot.press("ctrl+n")
+            await pilot.pause()
+        assert not app.workbench.conversation.path()
+        await pilot.press("f4")
+        await until(lambda: isinstance(app.screen, ChatList) and app.screen.query_one(OptionList).option_count == 2)
+        rows = app.screen.query_one(OptionList)
+        await pilot.press(*"first")
+        await until(lambda: rows.option_count == 1)
+        await pilot.press("ctrl+d")
+        await until(lambda: rows.option_count == 1 and "no chats" in str(rows.get_option_at_index(0).prompt))
+        await pilot.press("ctrl+z")
+        await until(lambda: "the first" in str(rows.get_option_at_index(0).prompt))
+        await pilot.press("enter")
+        await until(lambda: app.workbench.conversation.title == "the first")
+        assert "the first" in log(app)
+
+
+async def test_bad_settings_and_themes_are_told_in_the_log_and_the_program_runs(paths: Paths, models: Path) -> None:
+    paths.themes.mkdir(parents=True)
+    paths.config_file.write_text('n_ctx = "many"\ntemprature = 1\n')
+    (paths.themes / "mine.toml").write_text('name = "mine"\ndark = true\n[colors]\nprimary = "nocolour"\n')
+    app = program(paths, "tiny", models)
+    async with running(app):
+        told = log(app)
+        assert "config.toml" in told and "line 1" in told and "n_ctx" in told
+        assert "temperature" in told, "the nearest name is offered"
+        assert "mine.toml" in told and "primary" in told
+        assert app.workbench.resolved()["n_ctx"].value == 2048
+
+
+async def test_a_broken_config_file_names_its_line(paths: Paths, models: Path) -> None:
+    paths.config.mkdir(parents=True)
+    paths.config_file.write_text("n_ctx = 4096\n= nonsense\n")
+    app = program(paths, "tiny", models)
+    async with running(app):
+        assert "line 2" in log(app)
+
+
+async def test_an_unknown_model_is_told_with_the_nearest_and_the_guide_opens(paths: Paths, models: Path) -> None:
+    app = program(paths, "tinny", models)
+    async with running(app):
+        assert "tinny" in log(app) and "tiny" in log(app)
+        assert app.workbench.current and app.workbench.current.builtin
+
+
+async def test_a_theme_is_switched_live_and_kept(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        before = app.screen.styles.background
+        app.use_theme("dawn")
+        await until(paths.settings_file.exists)
+        await pilot.pause()
+        assert app.theme == "dawn" and app.screen.styles.background != before
+    assert program(paths, "tiny", models).workbench.settings.values()["theme"] == "dawn"
+
+
+async def test_the_palette_offers_every_action(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        await pilot.press("ctrl+p")
+        await pilot.press(*"new chat")
+        await until(lambda: "New chat" in str([o.prompt for o in app.screen.query_one(OptionList).options]))
+        await pilot.press("escape")
+
+
+async def test_an_engine_that_dies_while_idle_is_told(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app):
+        assert app.workbench.engine
+        os.kill(app.workbench.engine.pid, signal.SIGKILL)
+        await until(lambda: "was killed (SIGKILL) while idle" in log(app))
