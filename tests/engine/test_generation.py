@@ -21,7 +21,7 @@ def new() -> str:
     return uuid.uuid4().hex
 
 
-async def answer(client: EngineClient, text: str = "hello there", **params: Value) -> tuple[str, Finished]:
+async def answer(client: EngineClient, text: str = "hello there", /, **params: Value) -> tuple[str, Finished]:
     events = await collect(client.generate(new(), (Message("user", text),), {"max_tokens": 40, **params}))
     return text_of(events), end_of(events)
 

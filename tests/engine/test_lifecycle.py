@@ -441,7 +441,7 @@ async def running_elsewhere(paths: Paths) -> AsyncIterator[Path]:
 
 class TestMissingLlamaCpp:
     @pytest.mark.parametrize(
-        ("source", "said"),
+        "case",
         [
             ("raise OSError('libcudart.so.12: cannot open shared object file')", "libcudart.so.12"),
             ("raise ModuleNotFoundError(\"No module named 'llama_cpp'\")", "No module named 'llama_cpp'"),
@@ -450,10 +450,11 @@ class TestMissingLlamaCpp:
         ],
     )
     async def test_says_what_the_loader_said_and_how_to_install(
-        self, pool: Pool, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str
+        self, pool: Pool, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[str, str]
     ) -> None:
         from llama_tui.errors import MissingLlamaCpp
 
+        source, said = case
         fake_llama_cpp(tmp_path / "fake", source, monkeypatch)
         engine = await pool.acquire("tiny", tiny_model, load_params())
         await until(lambda: engine.condition == "failed")

@@ -219,7 +219,7 @@ class TestSize:
             {"rope_scaling": "yarn", "yarn_orig_ctx": 256, "yarn_beta_fast": 16.0},
             {"n_threads": 3, "n_threads_batch": 2},
         ],
-        ids=lambda params: "-".join(params),
+        ids="-".join,
     )
     async def test_other_load_parameters(self, pool: Pool, tiny_model: Path, params: dict[str, object]) -> None:
         engine = await pool.acquire("tiny", tiny_model, load_params(**params))  # pyright: ignore[reportArgumentType]

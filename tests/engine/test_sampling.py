@@ -24,19 +24,15 @@ async def say(client: EngineClient, params: dict[str, Value]) -> tuple[str, Fini
 
 def extremes(param: Param) -> list[Value]:
     """The ends of what a parameter may be."""
-    match param.type:
-        case "bool":
-            return [False, True]
-        case "int":
-            return [value for bound in (param.minimum, param.maximum) if bound is not None for value in [int(bound)]]
-        case "float":
-            return [float(bound) for bound in (param.minimum, param.maximum) if bound is not None] + [1e-30]
-        case "strings":
-            return [(), ("",), ("é\n", "x" * 5000, "\0")]
-        case "str":
-            return ["", "é" * 50]
-        case _:
-            return []
+    bounds = [bound for bound in (param.minimum, param.maximum) if bound is not None]
+    values: dict[str, list[Value]] = {
+        "bool": [False, True],
+        "int": [int(bound) for bound in bounds],
+        "float": [*map(float, bounds), 1e-30],
+        "strings": [(), ("",), ("é\n", "x" * 5000, "\0")],
+        "str": ["", "é" * 50],
+    }
+    return values[param.type]
 
 
 @pytest.mark.parametrize("name", [param.name for param in SAMPLING])
@@ -82,7 +78,7 @@ class TestGreedy:
             {"temperature": 1e-30},
             {"temperature": 1e-6},
         ],
-        ids=lambda params: str(params),
+        ids=str,
     )
     async def test_what_leaves_one_token_leaves_the_likeliest(
         self, client: EngineClient, alone: dict[str, Value]
@@ -112,7 +108,7 @@ class TestGreedy:
         ({**GREEDY, "repeat_penalty": 1.8}, {"penalty_last_n": 2}),
         (GREEDY, {"system_prompt": "unused by the engine"}),
     ],
-    ids=lambda params: "-".join(params),
+    ids="-".join,
 )
 async def test_acts(client: EngineClient, base: dict[str, Value], change: dict[str, Value]) -> None:
     before, after = await say(client, base), await say(client, {**base, **change})
@@ -137,7 +133,7 @@ class TestDry:
             {"dry_penalty_last_n": 0},
             {"dry_sequence_breakers": tuple("abcdefghijklmnopqrstuvwxyzNMQW&)")},
         ],
-        ids=lambda params: "-".join(params),
+        ids="-".join,
     )
     async def test_its_settings_act(self, client: EngineClient, change: dict[str, Value]) -> None:
         base: dict[str, Value] = {**GREEDY, "max_tokens": 400, "dry_multiplier": 0.6}

@@ -29,6 +29,7 @@ from llama_tui.chat.workbench import Workbench
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
 from llama_tui.errors import ContextOverflow, LoadFailed
+from llama_tui.library.scan import ModelFile
 from llama_tui.paths import Paths
 from llama_tui.settings.params import sampling
 from llama_tui.settings.store import SettingsStore
@@ -127,8 +128,10 @@ class TestSend:
     async def test_is_in_the_store_within_a_second(self, desk: Desk) -> None:
         seen: list[tuple[float, int]] = []
         checked = 0
+        last: list[ChatEvent] = []
         async with contextlib.aclosing(desk.send("hello", LONG)) as events:
             async for event in events:
+                last = [event]
                 if isinstance(event, TurnGrew):
                     now = time.monotonic()
                     seen.append((now, len(event.text) + (seen[-1][1] if seen else 0)))
@@ -139,7 +142,7 @@ class TestSend:
                         assert len(turn.content) >= due
                         checked += due > 0
         assert checked >= 1
-        assert ended([event]).ending == "length"
+        assert ended(last).ending == "length"
 
     async def test_stopping_keeps_what_came(self, desk: Desk) -> None:
         events: list[ChatEvent] = []
@@ -328,6 +331,21 @@ class TestKilledProgram:
             )
             assert same.content == whole.content
 
+    async def test_an_engine_that_is_gone_by_then_takes_nothing_of_what_was_kept(
+        self, orphan: tuple[str, list[tuple[float, int]], float], pool: Pool, paths: Paths
+    ) -> None:
+        id, _, _ = orphan
+        partial = kept(paths, id)[-1]
+        await pool.scan()
+        (engine,) = pool.engines
+        os.kill(engine.pid, signal.SIGKILL)
+        with contextlib.closing(Store(paths.database)) as store:
+            session = ChatSession(store, store.load(id))
+            answer = ended(await everything(session.resume(partial, engine)))
+        assert answer.ending == "died"
+        assert answer.content.startswith(partial.content)
+        assert kept(paths, id)[-1].content == answer.content
+
 
 class TestWorkbench:
     @pytest.fixture
@@ -423,7 +441,7 @@ def a_workbench(paths: Paths) -> Workbench:
     return Workbench(paths, settings, lambda: None)
 
 
-def a_file(bench: Workbench, path: Path):  # noqa: ANN201
+def a_file(bench: Workbench, path: Path) -> ModelFile:
     return bench._find(str(path))  # pyright: ignore[reportPrivateUsage]
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 
@@ -21,7 +21,7 @@ from tests.engine.conftest import Running
 class Wire:
     """One connection, as `nc -U` would have it."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Any) -> None:
         self._file = file
 
     def send(self, *requests: dict[str, Any] | bytes) -> None:

@@ -14,6 +14,7 @@ from llama_tui.engine.protocol import Failed
 from llama_tui.library.scan import builtin_path
 from llama_tui.paths import Paths
 from llama_tui.ui.app import LlamaTui
+from llama_tui.ui.widgets.form import FieldList, ValueEditor
 from llama_tui.ui.widgets.loaded import LoadedPane
 from tests.ui.program import program, until
 from tests.ui.scripted import ScriptedEngine
@@ -135,12 +136,12 @@ def test_help(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path,
 def test_form_with_an_error(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path) -> None:
     async def run(pilot: Pilot[Any]) -> None:
         app = await settled(pilot)
-        fields = app.main.query_one("FieldList")
+        fields = app.main.query_one(FieldList)
         fields.focus()
         for _ in range(5):
             await pilot.press("down")
         await pilot.press("9", "9")
-        app.main.query_one("ValueEditor").cursor_blink = False
+        app.main.query_one(ValueEditor).cursor_blink = False
         await pilot.pause()
 
     with ScriptedEngine(paths, guide_model):

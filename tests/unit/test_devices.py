@@ -85,7 +85,11 @@ class TestOnDevice:
 class TestGpus:
     def test_without_a_driver_there_are_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         nvml = fake_nvml([])
-        nvml.nvmlInit = lambda: (_ for _ in ()).throw(nvml.NVMLError("no driver"))
+
+        def no_driver() -> None:
+            raise nvml.NVMLError("no driver")
+
+        nvml.__dict__["nvmlInit"] = no_driver
         monkeypatch.setitem(sys.modules, "pynvml", nvml)
         assert Gpus().read() == []
 

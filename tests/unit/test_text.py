@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -89,7 +90,7 @@ def up_to_first_stop(text: str, stop: Sequence[str]) -> str:
 def test_the_split_into_tokens_does_not_matter(text: str, stop: list[str], cuts: list[int]) -> None:
     data = text.encode()
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    shown, rest, stopped = run([data[a:b] for a, b in zip(edges, edges[1:], strict=False)], stop)
+    shown, rest, stopped = run([data[a:b] for a, b in itertools.pairwise(edges)], stop)
     assert "".join(shown) + rest == up_to_first_stop(text, stop)
     assert stopped == any(word and word in text for word in stop)
 

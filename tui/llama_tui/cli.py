@@ -67,6 +67,7 @@ def _run(model: str | None, flags: dict[str, Value]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="llama-tui",
+        usage="llama-tui [MODEL] [--PARAMETER VALUE ...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -76,8 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     groups: dict[str, argparse._ArgumentGroup] = {}  # pyright: ignore[reportPrivateUsage]
     for param in PARAMS:
-        title = f"{param.kind}: {param.group}" if param.kind != "app" else param.group
-        group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
+        if param.group not in groups:
+            groups[param.group] = parser.add_argument_group(param.group)
+        group = groups[param.group]
         group.add_argument(param.flag, dest=param.name, metavar=_metavar(param), help=_help(param))
     return parser
 
@@ -101,7 +103,8 @@ def _help(param: Param) -> str:
     default = param.format(param.default)
     unit = f" {param.unit}" if param.unit and param.default is not None else ""
     shown = f" (default: {default}{unit})" if default else ""
-    return f"{param.help} {param.allowed[0].upper()}{param.allowed[1:]}.{shown}".replace("%", "%%")
+    allowed = "" if param.type == "str" else f" {param.allowed[0].upper()}{param.allowed[1:]}."
+    return f"{param.help}{allowed}{shown}".replace("%", "%%")
 
 
 def _flag_value(name: str, text: str) -> Value:

@@ -119,7 +119,7 @@ class ChatSession:
     async def resume(self, turn: Turn, engine: Engine) -> AsyncGenerator[ChatEvent, None]:
         """Fetch the rest of an answer that an engine went on making while nobody listened."""
         whole = self.conversation.replace(msgspec.structs.replace(turn, content=""))
-        async with contextlib.aclosing(self._follow(whole, engine, engine.attach(turn.id))) as events:
+        async with contextlib.aclosing(self._follow(whole, engine, engine.attach(turn.id), turn.content)) as events:
             async for event in events:
                 yield event
 
@@ -179,9 +179,10 @@ class ChatSession:
         return SendRefused(tuple(turn.id for turn in added), text, error)
 
     async def _follow(
-        self, answer: Turn, engine: Engine, events: AsyncGenerator[AnswerEvent, None]
+        self, answer: Turn, engine: Engine, events: AsyncGenerator[AnswerEvent, None], known: str = ""
     ) -> AsyncGenerator[ChatEvent, None]:
-        """Turn an engine's events into the session's, saving on the way."""
+        """Turn an engine's events into the session's, saving on the way. `known` is the beginning
+        that was saved before: the answer is never saved with less."""
         self._engine, self._answering = engine, answer.id
         parts: list[str] = []
         saved = time.monotonic()
@@ -210,7 +211,8 @@ class ChatSession:
                             figures = _figures(event, started)
                     if parts and time.monotonic() - saved >= _SAVE_SECONDS:
                         saved = time.monotonic()
-                        answer = self.conversation.replace(msgspec.structs.replace(answer, content="".join(parts)))
+                        text = max("".join(parts), known, key=len)
+                        answer = self.conversation.replace(msgspec.structs.replace(answer, content=text))
                         if failure := await self._keep(answer):
                             yield failure
         except ContextOverflow:
@@ -221,9 +223,8 @@ class ChatSession:
             ending, trouble = "failed", _trouble(error)
         finally:
             self._engine = self._answering = None
-            answer = msgspec.structs.replace(
-                answer, content="".join(parts), ending=ending, trouble=trouble, figures=figures
-            )
+            text = max("".join(parts), known, key=len)
+            answer = msgspec.structs.replace(answer, content=text, ending=ending, trouble=trouble, figures=figures)
             if answer.id in self.conversation:
                 self.conversation.replace(answer)
             if ending is None and parts:

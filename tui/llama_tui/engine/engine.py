@@ -139,7 +139,7 @@ class Engine:
         deadline = time.monotonic() + _UNLOAD_SECONDS
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(self.pid)
-            while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:  # noqa: ASYNC110
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def leave(self) -> None:

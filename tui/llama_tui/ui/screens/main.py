@@ -194,7 +194,7 @@ class MainScreen(Screen[None]):
                 escape=f"{self._key('chat.stop')} stops " + ("the answer" if answering else "loading")
                 if answering or loading
                 else "",
-                keys="  ".join(
+                keys=tuple(
                     f"{self._key(name)} {word}"
                     for name, word in (("models.switch", "models"), ("app.palette", "commands"), ("app.help", "help"))
                 ),

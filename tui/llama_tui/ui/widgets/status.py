@@ -25,7 +25,7 @@ class Status:
     memory: str = ""
     doing: str = ""
     escape: str = ""
-    keys: str = ""
+    keys: tuple[str, ...] = ()
 
 
 class StatusLine(Widget):
@@ -65,6 +65,10 @@ class StatusLine(Widget):
         if status.escape:
             parts.append(Content.styled(status.escape, "$accent"))
         left = Content(" ") + Content.styled(" · ", "$text-muted").join(parts)
-        keys = Content.styled(status.keys, "$text-muted")
-        gap = self.size.width - left.cell_length - keys.cell_length - 1
-        return left if gap < 2 else Content.assemble(left, " " * gap, keys)
+        room = self.size.width - left.cell_length - 3
+        keys = list(status.keys)
+        while keys and len("  ".join(keys)) > room:
+            del keys[0]
+        said = "  ".join(keys)
+        gap = self.size.width - left.cell_length - len(said) - 1
+        return Content.assemble(left, " " * max(0, gap), (said, "$text-muted"))
