@@ -54,6 +54,7 @@ class Judge:
         self.runtime = runtime
         self.topics = {topic.id: topic for topic in topics}
         self.misses: list[Miss] = []
+        self.openers = load_heldout()
 
     def topic_of(self, answer: str) -> str:
         """The topic whose opening the answer has."""
@@ -80,15 +81,13 @@ class Judge:
                 self.misses.append(Miss(asked, got))
         return Score(len(questions), counts["right"], counts["unsure"], counts["wrong"], counts["whole"])
 
-    def after(self, asked: Asked, rng: random.Random) -> list[Message]:
-        """The question as a second turn, after another topic's question and answer."""
-        first = rng.choice([topic for topic in self.topics.values() if "ask" in topic.forms])
-        opener = SUGGESTED.get(first.id) or next(text for text in [*first.forms["ask"], "hello"] if "{" not in text)
-        return [
-            {"role": "user", "content": opener},
-            {"role": "assistant", "content": first.answer},
-            {"role": "user", "content": asked.text},
-        ]
+    def after(self, asked: Asked, rng: random.Random, turns: int = 1) -> list[Message]:
+        """The question at the end of a chat, after some others and their right answers."""
+        chat: list[Message] = []
+        for other in rng.sample(self.openers, turns):
+            chat.append({"role": "user", "content": other.text})
+            chat.append({"role": "assistant", "content": self.topics[other.topic].answer})
+        return [*chat, {"role": "user", "content": asked.text}]
 
 
 def report(path: Path, build: Path, out: Path) -> str:
@@ -108,6 +107,7 @@ def report(path: Path, build: Path, out: Path) -> str:
         judge.score(typos).row("second set with a typo"),
         judge.score(known, shape=lambda one: judge.after(one, rng)).row("as second turn"),
         judge.score(foreign, shape=lambda one: judge.after(one, rng)).row("off topic as second turn"),
+        judge.score(known, shape=lambda one: judge.after(one, rng, 4)).row("as fifth turn"),
         judge.score([one for one in first if one.topic != REFUSAL]).row("first set"),
         judge.score([one for one in first if one.topic == REFUSAL]).row("first set, off topic"),
         judge.score(suggested, temperature=TEMPERATURE).row(f"suggested, {SAMPLES} each at {TEMPERATURE}"),
@@ -121,7 +121,8 @@ def report(path: Path, build: Path, out: Path) -> str:
         "*Right*: the topic's answer, or off topic a refusal. *Unsure*: a refusal or a request for "
         "more words. *Wrong*: another topic's answer. *Whole*: the text is some topic's, to the letter. "
         "The patterns were widened after a look at what an early model missed of the first set, so "
-        "the second, written afterwards, is the one that counts.",
+        "the second, written afterwards, counts: no pattern was changed after it, but the last stages "
+        "and the caution were chosen with its figures in sight.",
         "",
         "| questions | count | right | unsure | wrong | whole |",
         "|---|--:|--:|--:|--:|--:|",

@@ -36,7 +36,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Mix:
-    """How many rows of each kind make up a step.
+    """What makes up a step.
 
     Most rows end with the question and teach only the choice of the answer: they are short, and
     choosing is what is hard. A few rows teach the answers themselves, and chats of several turns.
@@ -45,22 +45,41 @@ class Mix:
     choices: int = 64
     answers: int = 6
     chats: int = 3
+    turns: tuple[int, ...] = (2, 2, 2, 3)
     typos: float = 0.2
+    groups: int = 2
+    apart: bool = False
+    """Whether choices in the longer rows count as much as all the text there, not as one token each."""
 
 
-EARLY = Mix()
-LATE = Mix(choices=48, answers=4, chats=9, typos=0.35)
-"""Later turns and typos come in force when single, well-formed questions are understood."""
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training, up to a step."""
+
+    until: int
+    mix: Mix
+
+
+PLAN = (
+    Stage(2400, Mix()),
+    Stage(3400, Mix(choices=48, answers=4, chats=9, typos=0.35)),
+    Stage(4100, Mix(choices=32, answers=3, chats=8, turns=(2, 3, 4, 5, 6, 7), typos=0.35, groups=4, apart=True)),
+)
+"""Easy things first: single questions, then typos and second turns, then long chats."""
+
+
+def mix_at(step: int) -> Mix:
+    """What a step is made of."""
+    return next((stage.mix for stage in PLAN if step < stage.until), PLAN[-1].mix)
 
 
 class Examples:
     """Draws batches."""
 
-    def __init__(self, topics: list[Topic], codec: Codec, seed: int, late: int) -> None:
+    def __init__(self, topics: list[Topic], codec: Codec, seed: int) -> None:
         self.topics = topics
         self.codec = codec
         self.seed = seed
-        self.late = late
         self.phrasings = Phrasings(topics)
         wide = sum(topic.wide for topic in topics)
         self._weights = [self._weight(topic, wide) for topic in topics]
@@ -75,12 +94,12 @@ class Examples:
     def step(self, number: int) -> tuple[list[Batch], list[Batch]]:
         """The short and the long rows of one step, in groups of like length: padding costs."""
         rng = random.Random(f"{self.seed}/{number}")
-        mix = EARLY if number < self.late else LATE
+        mix = mix_at(number)
         self.phrasings.typos = mix.typos
         choices = [self._choice(rng) for _ in range(mix.choices)]
         longer = [self._chat(rng, 1) for _ in range(mix.answers)]
-        longer += [self._chat(rng, rng.choice((2, 2, 2, 3))) for _ in range(mix.chats)]
-        return grouped(choices, 4), grouped(longer, 2)
+        longer += [self._chat(rng, rng.choice(mix.turns)) for _ in range(mix.chats)]
+        return grouped(choices, 4), grouped(longer, mix.groups)
 
     def _draw(self, rng: random.Random) -> tuple[Topic, list[int]]:
         topic = rng.choices(self.topics, self._weights)[0]

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from guide.caution import be_cautious
-from guide.examples import IGNORE, Batch, Examples
+from guide.examples import IGNORE, PLAN, Batch, Examples, mix_at
 from guide.export import export
 from guide.model import Guide, Shape
 from guide.tokenizer import Codec, train_tokenizer
@@ -32,13 +33,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m guide.train", description=__doc__)
     parser.add_argument("--build", type=Path, default=HERE / "build", help="checkpoints and logs")
     parser.add_argument("--out", type=Path, default=MODEL, help="the GGUF file to write")
-    parser.add_argument("--steps", type=int, default=3400)
-    parser.add_argument("--late", type=int, default=2400, help="step from which there are more chats and typos")
+    parser.add_argument("--steps", type=int, default=PLAN[-1].until, help="stop earlier, for a try")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--vocab", type=int, default=2048)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--caution", type=float, default=1.0, help="how much sooner to refuse")
+    parser.add_argument("--caution", type=float, default=2.0, help="how much sooner to refuse")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
@@ -47,27 +47,36 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def learn(model: Guide, batches: list[Batch]) -> float:
+def learn(model: Guide, batches: list[Batch], openings: Tensor | None = None) -> float:
     """Add the gradients of some batches, as of one; return the mean loss.
 
-    The head, which is a fifth of the work, runs only where there is something to learn.
+    With `openings`, the tokens that choose an answer are averaged apart from the others: among
+    them a choice would be one token of sixty. The head, which is a fifth of the work, runs only
+    where there is something to learn.
     """
-    total = sum(int((batch.targets != IGNORE).sum()) for batch in batches)
+    wanted = [batch.targets[batch.targets != IGNORE] for batch in batches]
+    choosing = [torch.isin(targets, openings) if openings is not None else targets < 0 for targets in wanted]
+    choices = max(1, sum(int(choice.sum()) for choice in choosing))
+    others = max(1, sum(int((~choice).sum()) for choice in choosing))
     loss = 0.0
-    for batch in batches:
-        learned = batch.targets != IGNORE
+    for batch, targets, choice in zip(batches, wanted, choosing, strict=True):
         with torch.autocast("cpu", torch.bfloat16):
-            logits = model.head(model.hidden(batch.ids)[learned])
-        part = F.cross_entropy(logits.float(), batch.targets[learned], reduction="sum") / total
+            logits = model.head(model.hidden(batch.ids)[batch.targets != IGNORE])
+        parts = F.cross_entropy(logits.float(), targets, reduction="none")
+        part = (parts * torch.where(choice, 1 / choices, 1 / others)).sum()
         part.backward()
         loss += part.item()
     return loss
 
 
-def rate_at(step: int, steps: int, peak: float) -> float:
-    """Warm up, hold, and come down in a cosine over the second half."""
+def rate_at(step: int, peak: float) -> float:
+    """Warm up, hold, come down in a cosine; the last stage comes down once more from 40 %."""
+    first, last = PLAN[-2].until, PLAN[-1].until
+    if step >= first:
+        gone = (step - first) / (last - first)
+        return 0.4 * peak * min(1.0, (step - first + 1) / 40) * 0.5 * (1 + math.cos(math.pi * gone))
     warm = min(1.0, (step + 1) / 200)
-    down = max(0.0, (step / steps - 0.4) / 0.6)
+    down = max(0.0, (step / first - 0.4) / 0.6)
     return peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * down)))
 
 
@@ -117,7 +126,8 @@ def main() -> None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         start, spent = saved["step"], saved["seconds"]
-    examples = Examples(topics, codec, args.seed, args.late)
+    examples = Examples(topics, codec, args.seed)
+    openings = torch.tensor([codec.answer(topic.answer)[0] for topic in topics])
     count = sum(weight.numel() for weight in model.parameters())
     print(f"{count / 1e6:.2f} M parameters, {len(topics)} topics, from step {start}", file=sys.stderr)
     began = time.monotonic() - spent
@@ -126,10 +136,10 @@ def main() -> None:
         # Dropout draws from torch's own generator: seeded per step, it survives a restart too.
         torch.manual_seed(args.seed * 1_000_003 + step)
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, args.steps, args.rate)
+            group["lr"] = rate_at(step, args.rate)
         short, long = examples.step(step)
         optimizer.zero_grad(set_to_none=True)
-        losses = learn(model, short), learn(model, long)
+        losses = learn(model, short), learn(model, long, openings if mix_at(step).apart else None)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         for at, value in enumerate(losses):

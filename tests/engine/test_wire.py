@@ -179,6 +179,20 @@ class TestByHand:
         assert state
         assert (state["phase"], state["queued"], state["generating"]) == ("ready", 0, None)
 
+    def test_answers_come_in_the_order_of_the_questions(self, wire: Wire) -> None:
+        wire.hello()
+        question = {"type": "generate", "messages": [{"role": "user", "content": "hi"}], "params": {"max_tokens": 40}}
+        wire.send(*({**question, "id": id, "generation": f"order{id}"} for id in (2, 3, 4, 5)))
+        started: list[int] = []
+        finished: list[int] = []
+        while len(finished) < 4 and (event := wire.read()):
+            if event["type"] == "started":
+                assert len(started) == len(finished)  # one after the other
+                started.append(event["id"])
+            elif event["type"] == "finished":
+                finished.append(event["id"])
+        assert started == finished == [2, 3, 4, 5]
+
     def test_many_requests_in_one_write(self, wire: Wire) -> None:
         wire.send(
             b'{"type":"hello","id":1,"version":1}\n{"type":"cancel","id":2,"generation":"x"}\n'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,12 +14,14 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import OptionList
 
+from llama_tui.library.scan import ModelFile
 from llama_tui.paths import Paths
 from llama_tui.settings.values import Value
 from llama_tui.ui.app import Farewell, LlamaTui
 from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.widgets.form import FieldList, ValueEditor
+from llama_tui.ui.widgets.models import ModelList
 from llama_tui.ui.widgets.status import StatusLine
 from tests.ui.program import leave, program, until
 
@@ -308,3 +311,79 @@ async def test_an_engine_that_dies_while_idle_is_told(paths: Paths, models: Path
         assert app.workbench.engine
         os.kill(app.workbench.engine.pid, signal.SIGKILL)
         await until(lambda: "was killed (SIGKILL) while idle" in log(app))
+
+
+async def test_keys_are_live_and_esc_stops_while_a_long_prompt_is_read(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models, {**ENDLESS, "n_ubatch": 32})
+    async with running(app) as pilot:
+        await ask(app, pilot, "word " * 6000)
+        await until(lambda: app.main.chat.progress.doing.startswith("reading"))
+        await pilot.press(*"next")
+        assert app.main.chat.prompt.text == "next"
+        assert app.main.chat.progress.doing.startswith("reading"), "it was still reading"
+        await pilot.press("escape")
+        await until(lambda: answered(app))
+        turn = app.workbench.conversation.path()[-1]
+        assert turn.ending == "cancelled" and not turn.content
+
+
+async def test_the_screen_is_up_while_folders_are_slow(
+    paths: Paths, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+
+    def slow(*_: object) -> list[ModelFile]:
+        release.wait(30)
+        return []
+
+    monkeypatch.setattr("llama_tui.chat.workbench.scan", slow)
+    app = program(paths, "tiny", models, {"max_tokens": 4})
+    async with app.run_test(size=(120, 40)) as pilot:
+        try:
+            await until(lambda: app.workbench.engine and app.workbench.engine.condition == "ready")
+            await ask(app, pilot, "hello")
+            await until(lambda: app.workbench.conversation.path()[-1].ending == "length")
+        finally:
+            release.set()
+            await leave(app)
+
+
+async def test_tab_goes_through_the_panes(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        seen: list[str] = []
+        for _ in range(4):
+            await pilot.press("tab")
+            seen.append(type(app.focused).__name__)
+        assert seen == ["FieldList", "ModelList", "Transcript", "Prompt"]
+
+
+async def test_slash_filters_the_pane_and_esc_shows_everything_again(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        rows = app.main.query_one(ModelList)
+        rows.focus()
+        await pilot.press("slash", *"odd")
+        await until(lambda: rows.option_count == 1)
+        await pilot.press("escape")
+        await until(lambda: rows.option_count == 3)
+        assert rows.has_focus
+
+
+async def test_a_click_on_a_model_loads_it(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        names = [row.file.name for row in app.main.model_rows()]
+        await pilot.click(ModelList, offset=(4, 2 * names.index("odd [bold] [")))
+        await until(lambda: app.workbench.current and app.workbench.current.name == "odd [bold] [")
+        await until(lambda: app.workbench.engine and app.workbench.engine.condition == "ready")
+
+
+async def test_a_model_that_cannot_be_used_says_why_when_it_is_chosen(paths: Paths, models: Path) -> None:
+    (models / "not-a-model.gguf").write_text("<html>404</html>")
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        await pilot.press("ctrl+o")
+        await until(lambda: isinstance(app.screen, ModelSwitcher))
+        await pilot.press(*"not", "enter")
+        await until(lambda: "not-a-model" in log(app) and "GGUF" in log(app))

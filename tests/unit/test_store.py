@@ -300,3 +300,15 @@ class TestJournal:
 def test_turns_are_plain_values() -> None:
     turn = Turn("id", None, "user", "text", 1.0)
     assert msgspec.structs.replace(turn, content="other") != turn
+
+
+def test_writing_on_brings_back_a_conversation_that_another_program_deleted(tmp_path: Path) -> None:
+    ours, theirs = Store(tmp_path / "chats.db"), Store(tmp_path / "chats.db")
+    conversation = Conversation.new()
+    ours.save(conversation, conversation.ask("hello"))
+    theirs.delete(conversation.id)
+    assert not theirs.list()
+    ours.save(conversation, conversation.ask("and on"))
+    assert [chat.id for chat in theirs.list()] == [conversation.id]
+    ours.close()
+    theirs.close()

@@ -39,6 +39,9 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 )
 """WAL needs shared memory between all readers, which these do not give."""
 
+_WAIT_SECONDS = 5.0
+"""How long one program waits for another that writes."""
+
 _KEEP_DELETED_SECONDS = 7 * 86400
 """A deleted conversation can be brought back for a week."""
 
@@ -64,7 +67,9 @@ class Store:
         try:
             if path:
                 ensure(path.parent)
-            self._db = sqlite3.connect(self._where, timeout=5, check_same_thread=False, isolation_level=None)
+            self._db = sqlite3.connect(
+                self._where, timeout=_WAIT_SECONDS, check_same_thread=False, isolation_level=None
+            )
             try:
                 self._prepare("DELETE" if path and _on_network(path) else "WAL")
             except BaseException:
@@ -82,12 +87,24 @@ class Store:
                 f"{self._where} was written by a newer llama-tui (version {version}, known here: {_SCHEMA_VERSION})",
                 "Use that version, or move the file away.",
             )
-        self._db.execute(f"PRAGMA journal_mode = {journal}")
+        self._set_journal(journal)
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA foreign_keys = ON")
         if version == 0:
             self._create()
         self._db.execute("DELETE FROM conversations WHERE deleted < ?", (time.time() - _KEEP_DELETED_SECONDS,))
+
+    def _set_journal(self, mode: str) -> None:
+        """SQLite itself does not wait here when another program opens the database at the same time."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                self._db.execute(f"PRAGMA journal_mode = {mode}")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
 
     def _create(self) -> None:
         with self._transaction() as db:
@@ -130,7 +147,7 @@ class Store:
             db.execute(
                 "INSERT INTO conversations (id, title, leaf, updated) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET title = excluded.title, leaf = excluded.leaf, "
-                "updated = excluded.updated",
+                "updated = excluded.updated, deleted = NULL",
                 (conversation.id, conversation.title, conversation.leaf, time.time()),
             )
             db.executemany(

@@ -215,8 +215,9 @@ class ModelPane(Vertical):
         yield models
 
     def on_mount(self) -> None:
-        """Name the pane."""
+        """Name the pane. Tab goes through the panes: the filter has a key of its own."""
         self.border_title = "Models"
+        self.query_one(ModelFilter).can_focus = False
 
     @property
     def models(self) -> ModelList:
@@ -225,10 +226,14 @@ class ModelPane(Vertical):
 
     @on(ModelList.FilterRequested)
     def _to_filter(self) -> None:
-        self.query_one(ModelFilter).focus()
+        filter_line = self.query_one(ModelFilter)
+        filter_line.can_focus = True
+        filter_line.focus()
 
     @on(ModelFilter.Left)
     @on(ModelList.Chosen)
     def _to_list(self) -> None:
-        if self.query_one(ModelFilter).has_focus:
+        filter_line = self.query_one(ModelFilter)
+        if filter_line.has_focus:
             self.models.focus()
+        filter_line.can_focus = False
