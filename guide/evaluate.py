@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guide.agreement import compare
-from guide.phrasings import misspell
+from guide.phrasings import Phrasings, misspell
 from guide.runtime import Message, Runtime
 from guide.topics import HERE, REFUSAL, SUGGESTED, UNSURE, Asked, Topic, load_heldout, load_topics
 
@@ -98,9 +98,11 @@ def report(path: Path, build: Path, out: Path) -> str:
     known = [one for one in second if one.topic != REFUSAL]
     foreign = [one for one in second if one.topic == REFUSAL]
     typos = [Asked(one.topic, slip(one.text, rng)) for one in known]
+    new = unmet(known, judge.topics)
     suggested = [Asked(topic, text) for topic, text in SUGGESTED.items() for _ in range(SAMPLES)]
     rows = [
         judge.score(known, keep=True).row("second set"),
+        judge.score(new).row("of these, met by no pattern"),
         judge.score(foreign, keep=True).row("second set, off topic"),
         judge.score(known, temperature=TEMPERATURE).row(f"second set at {TEMPERATURE}"),
         judge.score(foreign, temperature=TEMPERATURE).row(f"off topic at {TEMPERATURE}"),
@@ -120,9 +122,11 @@ def report(path: Path, build: Path, out: Path) -> str:
         "Written by `python -m guide.evaluate`: every answer by llama.cpp from the finished file. "
         "*Right*: the topic's answer, or off topic a refusal. *Unsure*: a refusal or a request for "
         "more words. *Wrong*: another topic's answer. *Whole*: the text is some topic's, to the letter. "
-        "The patterns were widened after a look at what an early model missed of the first set, so "
-        "the second, written afterwards, counts: no pattern was changed after it, but the last stages "
-        "and the caution were chosen with its figures in sight.",
+        "The patterns were widened after a look at what an early model missed of the first set, and now "
+        "make most of it: its figures say nothing about unseen questions. The second was written "
+        "afterwards, and no pattern was changed after it, but the last stages and the caution were chosen "
+        "with its figures in sight; short questions of it are made by the patterns too, so there is a row "
+        "without these.",
         "",
         "| questions | count | right | unsure | wrong | whole |",
         "|---|--:|--:|--:|--:|--:|",
@@ -142,6 +146,20 @@ def report(path: Path, build: Path, out: Path) -> str:
     text = "\n".join(lines)
     out.write_text(text, "utf-8")
     return text
+
+
+def unmet(questions: list[Asked], topics: dict[str, Topic]) -> list[Asked]:
+    """Those that 6,000 draws of their topic's patterns do not contain, apart from punctuation."""
+    phrasings, rng = Phrasings(list(topics.values())), random.Random(0)
+    made = {
+        topic.id: {bare(phrasings.clean(topic, rng)) for _ in range(6000)} for topic in topics.values() if topic.forms
+    }
+    return [one for one in questions if bare(one.text) not in made[one.topic]]
+
+
+def bare(text: str) -> str:
+    """Letters, digits and spaces of a text, in lower case."""
+    return "".join(char for char in text.lower() if char.isalnum() or char == " ").strip()
 
 
 def slip(text: str, rng: random.Random) -> str:
