@@ -38,7 +38,7 @@ def field_content(field: Field, width: int) -> Content:
     param, setting = field.param, field.setting
     badge = _BADGES[setting.origin]
     value = one_line(param.format(setting.value)) or "–"
-    room = max(6, width - len(param.name) - len(badge) - 4)
+    room = max(1, width - len(param.name) - len(badge) - 4)
     if len(value) > room:
         value = value[: room - 1] + "…"
     gap = width - len(param.name) - len(badge) - len(value) - 3

@@ -54,24 +54,25 @@ class LoadedPane(Widget):
         if self._devices:
             lines.append(Content(""))
         for device in self._devices:
-            lines += self._device_lines(device, width)
+            mine = sum(_held(engine, device) for engine in self._engines if engine is self._current)
+            ours = sum(_held(engine, device) for engine in self._engines if engine is not self._current)
+            lines += device_lines(device, mine, ours, width)
         return Content("\n").join(lines)
 
-    def _device_lines(self, device: DeviceMemory, width: int) -> list[Content]:
-        mine = sum(_held(engine, device) for engine in self._engines if engine is self._current)
-        ours = sum(_held(engine, device) for engine in self._engines if engine is not self._current)
-        others = max(0, device.used - mine - ours)
-        figures = f"{short_size(device.used)}/{short_size(device.total)}"
-        cells = width - 5 - len(figures) - 1
-        bar = _bar(cells, device.total, ((mine, "$accent"), (ours, "$secondary"), (others, "$text-muted")))
-        head = Content.assemble((f"{device.label:<5}", "bold"), bar, " ", figures)
-        shares = [(mine, "this", "$accent"), (ours, "ours", "$secondary"), (others, "others", "$text-muted")]
-        legend = [
-            Content.assemble((" ■", style), (f"{name:<7}{short_size(size):>4}", "$text-muted"))
-            for size, name, style in shares
-            if size
-        ]
-        return [head, *(Content("").join(legend[at : at + 2]) for at in range(0, len(legend), 2))]
+
+def device_lines(device: DeviceMemory, mine: int, ours: int, width: int) -> list[Content]:
+    """A bar of this engine's share, other engines', everybody else's and what is free; then the figures."""
+    others = max(0, device.used - mine - ours)
+    shares = [(mine, "this", "$accent"), (ours, "ours", "$secondary"), (others, "others", "$text-muted")]
+    figures = f"{short_size(device.used)}/{short_size(device.total)}"
+    bar = _bar(width - 6 - len(figures), device.total, [(size, style) for size, _, style in shares])
+    legend = [
+        Content.assemble((" ■", style), (f"{name:<7}{short_size(size):>4}", "$text-muted"))
+        for size, name, style in shares
+        if size
+    ]
+    head = Content.assemble((f"{device.label:<5}", "bold"), bar, " ", figures)
+    return [head, *(Content("").join(legend[at : at + 2]) for at in range(0, len(legend), 2))]
 
 
 def _engine_lines(engine: Engine, width: int, *, current: bool) -> list[Content]:
@@ -111,7 +112,7 @@ def _held(engine: Engine, device: DeviceMemory) -> int:
     return on_device(engine.state.memory.buffers, device.name)
 
 
-def _bar(cells: int, total: int, parts: tuple[tuple[int, str], ...]) -> Content:
+def _bar(cells: int, total: int, parts: Sequence[tuple[int, str]]) -> Content:
     """A bar of `cells` cells; what is not zero gets at least one."""
     pieces: list[Content] = []
     left = max(1, cells)
