@@ -26,6 +26,9 @@ COMMAND = os.environ.get("LLAMA_TUI_COMMAND") or shutil.which("llama-tui", path=
 _UNKNOWN = re.compile(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\[\?[0-9;]*\$p")
 
 
+_ESCAPE_SECONDS = 0.4
+
+
 class Terminal:
     """Runs a command at a size; `wait_for` reads the screen until it shows something."""
 
@@ -59,6 +62,13 @@ class Terminal:
     def send(self, keys: str) -> None:
         """Press keys."""
         os.write(self._fd, keys.encode())
+
+    def escape(self) -> None:
+        """Press Esc, and nothing for as long as a program waits to tell it from Alt with a letter."""
+        self.send("\x1b")
+        deadline = time.monotonic() + _ESCAPE_SECONDS
+        while (left := deadline - time.monotonic()) > 0:
+            self._read(left)
 
     def hang_up(self) -> None:
         """Close the terminal's end, as a lost connection does."""

@@ -143,7 +143,7 @@ def test_an_engine_killed_while_it_answers_is_explained_and_f5_loads_it_again(pa
         for process in engines_of(paths):
             process.kill()
         terminal.wait_for("(SIGKILL)")
-        screen = terminal.wait_for("F5 loads it again")
+        screen = terminal.wait_for("f5 loads the model again")
         assert "llama_context" in screen or "sched_reserve" in screen, "the log's last lines are shown"
         terminal.send(F5)
         terminal.wait_for("●")
@@ -257,3 +257,59 @@ def test_keys_can_be_remapped_and_a_bad_one_is_reported(paths: Paths) -> None:
         terminal.wait_for(lambda text: "chat.stop" not in text)
         terminal.send(CTRL_Q)
         assert terminal.wait() == 0
+
+
+def test_keys_in_one_burst_go_where_they_are_meant(paths: Paths, tiny_model: Path) -> None:
+    """A slow link delivers many keys at once: none may reach another place than when typed slowly."""
+    with Terminal("--model-dir", str(tiny_model.parent)) as terminal:
+        terminal.wait_for(READY)
+        terminal.send(F3)
+        terminal.wait_for(lambda text: "temperature" not in text)
+        terminal.send(F3)
+        terminal.wait_for("temperature")
+        terminal.send("\x1b[B" * 5)
+        terminal.wait_for("Higher is more varied")
+        terminal.send("0.3" + ENTER)
+        terminal.wait_for(lambda text: "saved" in text)
+        assert "temperature = 0.3" in paths.settings_file.read_text()
+        terminal.send(CTRL_O + "tiny" + ENTER)
+        terminal.wait_for(lambda text: "▸ tiny" in text and "●" in text)
+        with sqlite3.connect(paths.database) as db:
+            assert not db.execute("SELECT * FROM turns").fetchall(), "nothing was sent to the model"
+        terminal.send(CTRL_Q)
+        assert terminal.wait() == 0
+
+
+def test_an_engine_that_hangs_freezes_no_key_and_a_stop_ends_it(paths: Paths, tiny_model: Path) -> None:
+    with Terminal("tiny", "--model-dir", str(tiny_model.parent), *ENDLESS) as terminal:
+        terminal.wait_for("A new chat with")
+        terminal.send("go on" + ENTER)
+        terminal.wait_for(lambda text: "tok/s" in text)
+        for process in engines_of(paths):
+            process.suspend()
+        terminal.escape()
+        terminal.send("still here")
+        terminal.wait_for("still here", seconds=5)
+        terminal.wait_for("(SIGKILL)")
+        content, ending = answers(paths)[-1]
+        assert content and ending == "died"
+        terminal.send(CTRL_Q)
+        assert terminal.wait() == 0
+
+
+def test_a_hung_engine_of_another_program_does_not_hold_up_the_start(paths: Paths, tiny_model: Path) -> None:
+    try:
+        with Terminal("tiny", "--model-dir", str(tiny_model.parent)) as terminal:
+            terminal.wait_for("●")
+            os.kill(terminal.pid, signal.SIGHUP)
+            terminal.wait()
+        for process in engines_of(paths):
+            process.suspend()
+        with Terminal("--model-dir", str(tiny_model.parent)) as terminal:
+            terminal.wait_for(READY, seconds=10)
+            terminal.send(ENTER)
+            terminal.wait_for("tok/s · first", seconds=10)
+            terminal.send(CTRL_Q)
+            assert terminal.wait() == 0
+    finally:
+        end_engines(paths)

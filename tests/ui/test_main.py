@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import OptionList
+from textual.widgets import OptionList, Static
 
 from llama_tui.library.scan import ModelFile
 from llama_tui.paths import Paths
@@ -20,7 +21,7 @@ from llama_tui.settings.values import Value
 from llama_tui.ui.app import Farewell, LlamaTui
 from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.switcher import ModelSwitcher
-from llama_tui.ui.widgets.form import FieldList, ValueEditor
+from llama_tui.ui.widgets.form import FieldList, ParameterForm, ValueEditor
 from llama_tui.ui.widgets.models import ModelList
 from llama_tui.ui.widgets.status import StatusLine
 from tests.ui.program import leave, program, until
@@ -387,3 +388,64 @@ async def test_a_model_that_cannot_be_used_says_why_when_it_is_chosen(paths: Pat
         await until(lambda: isinstance(app.screen, ModelSwitcher))
         await pilot.press(*"not", "enter")
         await until(lambda: "not-a-model" in log(app) and "GGUF" in log(app))
+
+
+async def test_an_answer_left_for_a_new_chat_is_kept_with_its_end(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models, ENDLESS)
+    async with running(app) as pilot:
+        await ask(app, pilot, "hello")
+        await until(lambda: app.main.chat.progress.n_past > 60)
+        left = app.workbench.conversation
+        await pilot.press("ctrl+n")
+        await ask(app, pilot, "another")
+        await until(lambda: left.path()[-1].ending == "cancelled")
+        assert "hello" not in log(app), "nothing of it appears in the new chat"
+        await pilot.press("escape")
+        await until(lambda: answered(app))
+
+
+async def test_the_mark_on_a_bad_value_stays_while_the_engine_reports(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        await pilot.press("f3", "f3", "down", "0")
+        form = app.main.query_one(ParameterForm)
+        assert form.has_class("-invalid")
+        engine = app.workbench.engine
+        assert engine
+        for _ in range(2):
+            state = engine.state
+            await until(lambda state=state: engine.state is not state)
+            await pilot.pause(0.2)
+            assert form.has_class("-invalid")
+
+
+async def test_a_repaired_file_loads_after_the_folders_are_read_again(paths: Paths, models: Path) -> None:
+    whole = (models / "tiny.gguf").read_bytes()
+    (models / "cut.gguf").write_bytes(whole[:-1])
+    app = program(paths, "cut", models)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: "cut off" in log(app) and app.workbench.files)
+        (models / "cut.gguf").write_bytes(whole)
+        app.main.query_one(ModelList).focus()
+        await pilot.press("r")
+        await until(lambda: app.workbench.current and not app.workbench.current.problem)
+        await pilot.press("f5")
+        await until(lambda: app.workbench.engine and app.workbench.engine.condition == "ready")
+        await leave(app)
+
+
+async def test_a_database_that_is_locked_is_told_in_the_list_of_chats(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models, {"max_tokens": 4})
+    async with running(app) as pilot:
+        await ask(app, pilot, "the first")
+        await until(lambda: answered(app))
+        await pilot.press("ctrl+n", "f4")
+        await until(lambda: isinstance(app.screen, ChatList) and app.screen.query_one(OptionList).option_count == 1)
+        other = sqlite3.connect(paths.database, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        try:
+            await pilot.press("ctrl+d")
+            await until(lambda: "locked" in str(app.screen.query_one(".keys", Static).render()))
+        finally:
+            other.close()
+        await pilot.press("escape")

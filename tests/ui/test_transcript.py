@@ -36,7 +36,7 @@ async def test_the_end_is_in_view_and_every_role_is_there() -> None:
         assert FOOTER in text
         assert "  The oldest messages were left out" in text
         assert "▌ The engine died" in text
-        assert text.index("out of memory") < text.index("Press F5 to load it again.")
+        assert text.index("Press F5 to load it again.") < text.index("out of memory"), "what to do comes first"
 
 
 async def test_control_characters_are_pictures_and_markup_is_text() -> None:

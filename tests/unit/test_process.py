@@ -120,7 +120,7 @@ class TestPostMortem:
     def test_says_how_it_ended_and_while_doing_what(self, log: Path, exit_code: int | None, words: str) -> None:
         died = post_mortem("tiny", "generating", exit_code, log)
         assert died.message == f"The engine of tiny {words} while generating."
-        assert "F5" in died.hint
+        assert died.hint
 
     def test_a_kill_may_have_been_the_kernels(self, log: Path) -> None:
         assert "memory" in post_mortem("tiny", "loading", -signal.SIGKILL, log).hint

@@ -120,6 +120,14 @@ def test_keys_can_be_changed_and_what_is_wrong_is_named() -> None:
     assert "models.swich" in problem.message and "models.switch" in problem.hint
 
 
+def test_one_key_for_two_actions_of_one_place_is_refused() -> None:
+    groups = [KeyGroup("Everywhere", (*GROUPS[0].bindings, Binding("ctrl+n", "y", "new", id="chat.new")))]
+    keys = KeyTable(groups, {"chat.new": "ctrl+o"}, "config.toml")
+    assert keys.of("chat.new") == "ctrl+n"
+    (problem,) = keys.problems
+    assert "models.switch" in problem.message and "chat.new" in problem.message
+
+
 @pytest.mark.parametrize("bad", ["", "ctrl+", "banana", "ctrl+banana", "f8,,f9", "strg+o"])
 def test_what_is_no_key_is_refused(bad: str) -> None:
     keys = KeyTable(GROUPS, {"models.switch": bad}, "config.toml")

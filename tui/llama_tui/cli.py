@@ -60,7 +60,8 @@ def _run(model: str | None, flags: dict[str, Value]) -> None:
     app = LlamaTui(paths, settings, model)
     farewell = app.run()
     if farewell and farewell.still_loaded:
-        print(f"Still loaded, since other programs use them: {', '.join(farewell.still_loaded)}", file=sys.stderr)
+        names = ", ".join(farewell.still_loaded)
+        print(f"Still loaded, to unload themselves when they are no longer used: {names}", file=sys.stderr)
     sys.exit(app.return_code or 0)
 
 

@@ -55,6 +55,13 @@ class TurnWaits:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnRestarted:
+    """An answer that was shown in part is told again from its beginning."""
+
+    turn: Turn
+
+
+@dataclass(frozen=True, slots=True)
 class TurnEnded:
     """An answer is complete, or as complete as it will be."""
 
@@ -77,7 +84,7 @@ class NotKept:
     error: StoreError
 
 
-ChatEvent = TurnAdded | TurnGrew | TurnWaits | TurnEnded | SendRefused | NotKept
+ChatEvent = TurnAdded | TurnRestarted | TurnGrew | TurnWaits | TurnEnded | SendRefused | NotKept
 
 
 class ChatSession:
@@ -88,7 +95,8 @@ class ChatSession:
         self._store = store
         self._engine: Engine | None = None
         self._answering: str | None = None
-        self._stop = False
+        self._stop = asyncio.Event()
+        self._unkept = False
 
     @property
     def answering(self) -> str | None:
@@ -119,6 +127,7 @@ class ChatSession:
     async def resume(self, turn: Turn, engine: Engine) -> AsyncGenerator[ChatEvent, None]:
         """Fetch the rest of an answer that an engine went on making while nobody listened."""
         whole = self.conversation.replace(msgspec.structs.replace(turn, content=""))
+        yield TurnRestarted(whole)
         async with contextlib.aclosing(self._follow(whole, engine, engine.attach(turn.id), turn.content)) as events:
             async for event in events:
                 yield event
@@ -136,13 +145,14 @@ class ChatSession:
 
     async def stop(self) -> None:
         """Stop the answer that is being made; what came is kept."""
-        self._stop = True
+        self._stop.set()
         if self._engine and self._answering:
             await self._engine.cancel(self._answering)
 
     async def _make(self, added: tuple[Turn, ...], acquire: Acquire) -> AsyncGenerator[ChatEvent, None]:
         answer = added[-1]
-        self._answering, self._stop = answer.id, False
+        self._answering = answer.id
+        self._stop.clear()
         try:
             for turn in added:
                 yield TurnAdded(turn)
@@ -150,11 +160,11 @@ class ChatSession:
                 yield failure
             yield TurnWaits(answer.id, "loading")
             try:
-                engine = await acquire()
+                engine = await self._unless_stopped(acquire)
             except LlamaTuiError as error:
                 yield await self._end(answer, "failed", trouble=_trouble(error))
                 return
-            if self._stop:
+            if engine is None:
                 yield await self._end(answer, "cancelled")
                 return
             messages = self.conversation.messages(answer, str(answer.params.get("system_prompt") or ""))
@@ -167,6 +177,18 @@ class ChatSession:
                 yield await self._refuse(added, error)
         finally:
             self._answering = None
+
+    async def _unless_stopped(self, acquire: Acquire) -> Engine | None:
+        """The engine, or None if the answer is stopped before there is one."""
+        getting = asyncio.ensure_future(acquire())
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait([getting, stopped], return_when=asyncio.FIRST_COMPLETED)
+            return None if self._stop.is_set() else await getting
+        finally:
+            for task in (getting, stopped):
+                task.cancel()
+            await asyncio.gather(getting, stopped, return_exceptions=True)
 
     async def _refuse(self, added: tuple[Turn, ...], error: ContextOverflow) -> SendRefused:
         for turn in reversed(added):
@@ -242,10 +264,13 @@ class ChatSession:
         return TurnEnded(answer)
 
     async def _keep(self, *turns: Turn) -> NotKept | None:
+        """Save; a store that goes on failing is told of once."""
         try:
             await asyncio.to_thread(self._store.save, self.conversation, *turns)
         except StoreError as error:
-            return NotKept(error)
+            told, self._unkept = self._unkept, True
+            return None if told else NotKept(error)
+        self._unkept = False
         return None
 
 

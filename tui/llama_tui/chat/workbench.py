@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 
 from llama_tui.chat.conversation import Conversation, Turn
 from llama_tui.chat.session import ChatEvent, ChatSession
@@ -39,6 +40,7 @@ class Workbench:
         self._paths = paths
         self._headers = Headers()
         self._pool = Pool(paths, lambda _engine: on_change())
+        self._resolved: dict[Path, Path] = {}
         self._engine: Engine | None = None
         self._store: Store | None = None
         self._session: ChatSession | None = None
@@ -93,8 +95,12 @@ class Workbench:
         found = await asyncio.to_thread(scan, self.settings.model_dirs(), self._headers)
         guide = await asyncio.to_thread(builtin, self._headers)
         self.files = [*found, *([guide] if guide else [])]
-        if self.current and all(file.path != self.current.path for file in self.files):
-            self.files.insert(0, self.current)
+        self._resolved.clear()
+        if self.current:
+            again = next((file for file in self.files if file.path == self.current.path), None)
+            if again is None:
+                self.files.insert(0, self.current)
+            self.current = again or self.current
 
     async def choose(self, file: ModelFile) -> None:
         """Talk to this model from now on. Nothing is loaded yet."""
@@ -108,7 +114,9 @@ class Workbench:
 
     def engines_of(self, file: ModelFile) -> tuple[Engine, ...]:
         """The engines of one file."""
-        return self._pool.of_file(file.path)
+        # Asked for every file whenever an engine says something: the disk is asked once.
+        path = self._resolved.get(file.path) or self._resolved.setdefault(file.path, file.path.resolve())
+        return self._pool.of_file(path)
 
     @property
     def engine(self) -> Engine | None:
@@ -125,7 +133,7 @@ class Workbench:
         for `reload`. Raises `LlamaTuiError` where none can be started.
         """
         if self.current is None:
-            raise ModelNameError("No model is chosen", "ctrl+o opens the list.")
+            raise ModelNameError("No model is chosen", "Choose one from the list.")
         engine = self.engine
         if engine is None or not engine.alive:
             if engine:
@@ -220,20 +228,23 @@ class Workbench:
         return sampling({name: setting.value for name, setting in self.resolved().items()})
 
     async def resume(self) -> AsyncGenerator[ChatEvent, None]:
-        """Fetch what engines went on writing after this conversation's program ended."""
-        for turn in [turn for turn in self.conversation.turns if turn.role == "assistant" and not turn.ending]:
-            async with contextlib.aclosing(self._resume(turn)) as events:
+        """Fetch what engines went on writing after this conversation's program ended, and close
+        the answers whose engine is gone."""
+        session = self.session
+        for turn in [turn for turn in session.conversation.turns if turn.role == "assistant" and not turn.ending]:
+            engine = await self._engine_of(turn)
+            if engine is None:
+                yield await session.interrupt(turn)
+                continue
+            async with contextlib.aclosing(session.resume(turn, engine)) as events:
                 async for event in events:
                     yield event
 
-    async def _resume(self, turn: Turn) -> AsyncGenerator[ChatEvent, None]:
+    async def _engine_of(self, turn: Turn) -> Engine | None:
         for engine in self.engines:
             if engine.alive and await engine.knows(turn.id):
-                async with contextlib.aclosing(self.session.resume(turn, engine)) as events:
-                    async for event in events:
-                        yield event
-                return
-        yield await self.session.interrupt(turn)
+                return engine
+        return None
 
     def new_chat(self) -> None:
         """Begin an empty conversation; it is kept with its first message."""

@@ -66,13 +66,13 @@ class EngineClient:
         self.welcome: Welcome
 
     @classmethod
-    async def connect(cls, path: Path) -> EngineClient:
-        """Connect and greet. Raises OSError where nobody listens, `ProtocolError` where somebody
+    async def connect(cls, path: Path, seconds: float = _HELLO_SECONDS) -> EngineClient:
+        """Connect and greet, within some seconds. Raises OSError where nobody listens, `ProtocolError` where somebody
         speaks another version, `ConnectionLost` where the engine dies meanwhile."""
         reader, writer = await asyncio.open_unix_connection(str(path), limit=protocol.LINE_LIMIT)
         client = cls(reader, writer)
         try:
-            welcome = await client._ask(Hello(client._next(), VERSION), _HELLO_SECONDS)
+            welcome = await client._ask(Hello(client._next(), VERSION), seconds)
             if not isinstance(welcome, Welcome):
                 raise ProtocolError("The engine did not greet", "Unload it and load the model again.")
             client.welcome = welcome

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -20,6 +21,7 @@ from llama_tui.settings.values import Value
 
 Condition = Literal["loading", "ready", "busy", "failed", "died", "unloaded"]
 
+_STOP_SECONDS = 2.0
 _UNLOAD_SECONDS = 5.0
 _REAP_SECONDS = 2.0
 _POLL_SECONDS = 0.01
@@ -41,6 +43,7 @@ class Engine:
     ) -> None:
         self.place = place
         self.spec: EngineSpec = client.welcome.spec
+        self.file = Path(self.spec.path).resolve()
         self.pid: int = client.welcome.pid
         self.state: State | None = None
         self.error: EngineError | None = None
@@ -103,13 +106,23 @@ class Engine:
             raise await self._explain(lost, doing) from lost
 
     async def cancel(self, name: str) -> None:
-        """Stop a generation; one that has ended already is no error."""
-        with contextlib.suppress(ConnectionLost):
-            await self._client.cancel(name)
+        """Stop a generation; one that has ended already is no error. An engine that does not take
+        the request within two seconds is killed: a stop always works."""
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._client.cancel(name)
+        except ConnectionLost:
+            pass
+        except (TimeoutError, ProtocolError):
+            self._kill()
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
 
     async def configure(self, idle_timeout: float) -> None:
         """Set the seconds after which the engine unloads itself when unused; 0 = never."""
-        with contextlib.suppress(ConnectionLost):
+        with contextlib.suppress(ConnectionLost, ProtocolError):
             await self._client.configure(idle_timeout)
 
     async def unload(self, *, unless_shared: bool = False) -> bool:
@@ -121,10 +134,9 @@ class Engine:
                 return False
         except ProtocolError:
             # It hangs; a model that cannot be unloaded would hold its memory for ever.
-            if unless_shared:
+            if unless_shared and not self.started_here:
                 return False
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+            self._kill()
         await asyncio.wait([self._watcher], timeout=_UNLOAD_SECONDS)
         if self._process:
             if await self._process.wait(_UNLOAD_SECONDS) is None:
@@ -166,6 +178,6 @@ class Engine:
     async def _explain(self, lost: ConnectionLost, doing: str) -> EngineError:
         """Why the connection ended, in words for a person."""
         if lost.bye:
-            return EngineError(f"{self.spec.name} was unloaded while {doing}.", "F5 loads it again.")
+            return EngineError(f"{self.spec.name} was unloaded while {doing}.", "It can be loaded again at any time.")
         exit_code = await self._process.wait(_REAP_SECONDS) if self._process else None
         return post_mortem(self.spec.name, doing, exit_code, self.place.log)

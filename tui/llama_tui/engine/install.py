@@ -20,4 +20,7 @@ def install_hint() -> str:
     lines = [
         f"  {name:<{width}}  " + (f'CMAKE_ARGS="{flag}" {_COMMAND}' if flag else _COMMAND) for name, flag in _BACKENDS
     ]
-    return "Install it for this machine, in the environment that llama-tui runs in, then press F5:\n" + "\n".join(lines)
+    return (
+        "Install it for this machine, in the environment that llama-tui runs in, then load the model again:\n"
+        + "\n".join(lines)
+    )

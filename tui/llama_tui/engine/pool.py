@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,11 @@ from llama_tui.paths import Paths
 from llama_tui.settings.values import Value
 
 _CONNECT_TRIES = 3
+_START_SECONDS = 15.0
+_ATTACH_SECONDS = 5.0
+_DISCOVER_SECONDS = 2.0
+_SILENT_SECONDS = 60.0
+_REAP_SECONDS = 2.0
 
 
 class Pool:
@@ -38,6 +44,7 @@ class Pool:
         self._on_change = on_change
         self._engines: dict[Path, Engine] = {}
         self._connecting = asyncio.Lock()
+        self._silent: dict[Path, float] = {}
 
     @property
     def engines(self) -> tuple[Engine, ...]:
@@ -45,9 +52,8 @@ class Pool:
         return tuple(self._engines.values())
 
     def of_file(self, path: Path) -> tuple[Engine, ...]:
-        """The engines of one model file."""
-        resolved = path.resolve()
-        return tuple(engine for engine in self.engines if Path(engine.spec.path).resolve() == resolved)
+        """The engines of one model file, given by its resolved path."""
+        return tuple(engine for engine in self.engines if engine.file == path)
 
     async def acquire(self, name: str, path: Path, params: dict[str, Value]) -> Engine:
         """Attach to the engine of this file with these load parameters, or start it.
@@ -58,7 +64,7 @@ class Pool:
         try:
             place = engine_place(self._paths, path, params)
         except OSError as error:
-            raise BadModelFile(f"{path} cannot be read: {error.strerror}", "Press r in the Models pane.") from error
+            raise BadModelFile(f"{path} cannot be read: {error.strerror}", "Choose another model.") from error
         async with self._connecting:
             known = self._engines.get(place.socket)
             if known and known.alive:
@@ -74,7 +80,8 @@ class Pool:
                     f"No engine can be started: {error}", "Check the disk's room and the rights of the state folder."
                 ) from error
             try:
-                return self._add(place, await EngineClient.connect(place.socket), process)
+                seconds = _START_SECONDS if process else _ATTACH_SECONDS
+                return self._add(place, await EngineClient.connect(place.socket, seconds), process)
             except asyncio.CancelledError:
                 # Nobody would ever know of it.
                 if process:
@@ -82,10 +89,22 @@ class Pool:
                 raise
             except (OSError, ConnectionLost, ProtocolError) as error:
                 if process:
-                    exit_code = await process.wait(2)
-                    raise post_mortem(spec.name, "starting", exit_code, place.log) from error
+                    raise await self._failed_start(spec, place, process) from error
+                if isinstance(error, ProtocolError):
+                    raise
                 # Somebody else's engine ended just now: start our own.
         raise EngineError(f"The engine of {spec.name} does not answer.", f"Remove {place.socket} if it stays so.")
+
+    async def _failed_start(self, spec: EngineSpec, place: EnginePlace, process: EngineProcess) -> EngineError:
+        exit_code = await process.wait(_REAP_SECONDS)
+        if exit_code is not None:
+            return post_mortem(spec.name, "starting", exit_code, place.log)
+        process.kill()
+        await process.wait(_REAP_SECONDS)
+        return EngineError(
+            f"The engine of {spec.name} did not answer within {_START_SECONDS:g} s and was ended.",
+            "The machine may be overloaded: try again.",
+        )
 
     def _add(self, place: EnginePlace, client: EngineClient, process: EngineProcess | None) -> Engine:
         engine = self._engines[place.socket] = Engine(place, client, process, self._changed)
@@ -103,23 +122,30 @@ class Pool:
             sockets = await asyncio.to_thread(lambda: list(self._paths.runtime.glob("*.sock")))
         except OSError:
             return
-        for path in sockets:
-            async with self._connecting:
-                known = self._engines.get(path)
-                if not known or not known.alive:
-                    await self._discover(path)
+        now = time.monotonic()
+        unknown = [
+            path
+            for path in sockets
+            if not ((known := self._engines.get(path)) and known.alive) and self._silent.get(path, 0) < now
+        ]
+        await asyncio.gather(*(self._discover(path) for path in unknown))
 
     async def _discover(self, path: Path) -> None:
         try:
-            client = await EngineClient.connect(path)
+            client = await EngineClient.connect(path, _DISCOVER_SECONDS)
         except OSError:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(remove_stale, path)
             return
         except LlamaTuiError:
+            # It hangs, or speaks another version: not asked again for a while.
+            self._silent[path] = time.monotonic() + _SILENT_SECONDS
             return
-        spec = client.welcome.spec
-        self._add(place_of_socket(self._paths, path, Path(spec.path)), client, None)
+        known = self._engines.get(path)
+        if known and known.alive:  # it was attached to meanwhile
+            await client.close()
+            return
+        self._add(place_of_socket(self._paths, path, Path(client.welcome.spec.path)), client, None)
 
     def dismiss(self, engine: Engine) -> None:
         """Forget an engine that failed or died."""

@@ -165,12 +165,12 @@ def remove_stale(path: Path) -> None:
 def post_mortem(name: str, doing: str, exit_code: int | None, log: Path) -> EngineDied:
     """What is known of an engine that died: how it ended, what it was doing, its last words."""
     how = _in_words(exit_code)
-    hint = "F5 loads it again. "
+    hint = "If it ends again, its log says more."
     if exit_code == -signal.SIGKILL:
-        hint += "SIGKILL is also how the kernel frees memory: try a smaller n_ctx or fewer layers."
+        hint = "The kernel kills so when memory runs out: try a smaller n_ctx or fewer GPU layers."
     elif exit_code is not None and exit_code < 0:
-        hint += "If it dies again: fewer GPU layers, a smaller n_ctx, or another build of llama-cpp-python."
-    return EngineDied(f"The engine of {name} {how} while {doing}.", hint.strip(), log_tail(log))
+        hint = "If it dies again: fewer GPU layers, a smaller n_ctx, or another build of llama-cpp-python."
+    return EngineDied(f"The engine of {name} {how} while {doing}.", hint, log_tail(log))
 
 
 def _in_words(exit_code: int | None) -> str:

@@ -20,16 +20,16 @@ def short_count(n: int | None) -> str:
 
 
 def _short(number: int, base: int, units: tuple[str, ...], *, whole_from: int) -> str:
-    """One decimal below `whole_from`, none above; what rounds up to the next unit is written in it."""
+    """One decimal below `whole_from`, none above; from 1,000 on the next unit, so that four characters do."""
     value = float(number)
     for unit in units:
         last = unit == units[-1]
         if not unit:
-            if value < base:
+            if value < 1000:
                 return f"{number}"
         elif round(value, 1) < whole_from:
             return f"{value:.1f}{unit}"
-        elif round(value) < base or last:
+        elif round(value) < 1000 or last:
             return f"{value:.0f}{unit}"
         value /= base
     raise AssertionError("the last unit takes every number")

@@ -49,9 +49,10 @@ class KeyTable:
         self.groups = tuple(groups)
         self.keymap: dict[str, str] = {}
         self.problems: list[SettingsError] = []
+        self._words = {binding.id: binding.description for group in groups for binding in group.bindings if binding.id}
         self._default = {binding.id: binding.key for group in groups for binding in group.bindings if binding.id}
         for binding_id, keys in wanted.items():
-            if problem := self._problem(binding_id, keys, where):
+            if problem := self._problem(binding_id, keys, where) or self._clash(binding_id, keys, where):
                 self.problems.append(problem)
             else:
                 self.keymap[binding_id] = keys
@@ -67,6 +68,27 @@ class KeyTable:
         return SettingsError(
             f"{where}: {bad!r} is not a key ({binding_id})", 'Allowed, for example: "f8", "ctrl+x", "a".'
         )
+
+    def _clash(self, binding_id: str, keys: str, where: str) -> SettingsError | None:
+        """Two actions of one place cannot have one key; what acts everywhere is in every place."""
+        places = [{binding.id for binding in group.bindings} for group in self.groups]
+        rivals: set[str] = set()
+        for place in places:
+            if binding_id in place or binding_id in places[0]:
+                rivals |= {name for name in place | places[0] if name}
+        rivals.discard(binding_id)
+        wanted = {key.strip() for key in keys.split(",")}
+        for other in sorted(rivals):
+            if shared := wanted & {key.strip() for key in self.of(other).split(",")}:
+                return SettingsError(
+                    f"{where}: {shared.pop()!r} is the key of {other} already ({binding_id})",
+                    f"Take another key, or give {other} another one too, before this line.",
+                )
+        return None
+
+    def said(self, *binding_ids: str) -> str:
+        """Bindings as a line of help: "ctrl+u unload · esc close"."""
+        return " · ".join(f"{key_words(self.of(name).split(',')[0])} {self._words[name]}" for name in binding_ids)
 
     def of(self, binding_id: str) -> str:
         """The keys of a binding, with commas between them."""

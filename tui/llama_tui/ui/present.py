@@ -15,13 +15,13 @@ _ENDINGS: dict[Ending, str] = {
 }
 
 
-def entries_of(conversation: Conversation) -> list[Entry]:
+def entries_of(conversation: Conversation, reload_key: str) -> list[Entry]:
     """The path of a conversation, each answer's trouble beside it."""
-    return [entry for turn in conversation.path() for entry in entries_of_turn(conversation, turn)]
+    return [entry for turn in conversation.path() for entry in entries_of_turn(conversation, turn, reload_key)]
 
 
-def entries_of_turn(conversation: Conversation, turn: Turn) -> list[Entry]:
-    """A turn, and below it what went wrong with it."""
+def entries_of_turn(conversation: Conversation, turn: Turn, reload_key: str) -> list[Entry]:
+    """A turn, and below it what went wrong with it and the key that loads the model again."""
     entries = [entry_of(conversation, turn)]
     if turn.trouble:
         entries.append(
@@ -29,11 +29,16 @@ def entries_of_turn(conversation: Conversation, turn: Turn) -> list[Entry]:
                 key=f"{turn.id}-trouble",
                 role="error",
                 text=turn.trouble.message,
-                hint=turn.trouble.hint,
+                hint=with_key(turn.trouble.hint, reload_key),
                 log=turn.trouble.log,
             )
         )
     return entries
+
+
+def with_key(hint: str, reload_key: str) -> str:
+    """A hint about an engine, and the key that follows it."""
+    return f"{hint}\n{reload_key} loads the model again.".strip()
 
 
 def entry_of(conversation: Conversation, turn: Turn) -> Entry:

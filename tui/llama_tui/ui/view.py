@@ -304,11 +304,11 @@ class EntryView:
         unit = self._parts[-2].unit
         below_panel = unit is not None and unit.kind in ("fence", "code_block", "table")
         rows: list[Row] = [Row([])] if below_panel and entry.footer else []
-        for line in (line for text in entry.log for line in sanitize(text).split("\n")):
-            rows += wrap([(expand_tabs(line), look.muted)], width)
-        for text, style in ((entry.hint, look.hint), (entry.footer, look.muted)):
-            if text:
-                rows += wrap([(one_line(text), style)], width)
+        said = [(entry.hint, look.hint), *((text, look.muted) for text in entry.log)]
+        for line, style in ((line, style) for text, style in said if text for line in sanitize(text).split("\n")):
+            rows += wrap([(expand_tabs(line), style)], width)
+        if entry.footer:
+            rows += wrap([(one_line(entry.footer), look.muted)], width)
         return [*self._beside(rows), Row([])]
 
 

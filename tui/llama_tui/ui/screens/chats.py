@@ -10,31 +10,33 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from llama_tui.chat.store import Listed
 from llama_tui.chat.workbench import Workbench
 from llama_tui.errors import StoreError
+from llama_tui.ui.bindings import KeyTable
+from llama_tui.ui.screens.overlay import Overlay
 from llama_tui.ui.text import one_line
 
 _TITLE_WIDTH = 44
 
 
-class ChatList(ModalScreen[str | None]):
+class ChatList(Overlay[str | None]):
     """Answers with the id of the chosen conversation, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "close", "close", id="chats.close"),
-        Binding("ctrl+d", "delete", "delete the chat", id="chats.delete", priority=True),
-        Binding("ctrl+z", "restore", "bring back the deleted chat", id="chats.restore", priority=True),
+        Binding("ctrl+d", "delete", "delete", id="chats.delete", priority=True),
+        Binding("ctrl+z", "restore", "undo", id="chats.restore", priority=True),
         Binding("down", "move(1)", show=False),
         Binding("up", "move(-1)", show=False),
     ]
 
-    def __init__(self, workbench: Workbench) -> None:
+    def __init__(self, workbench: Workbench, keys: KeyTable) -> None:
         super().__init__()
+        self._help = f"enter open · {keys.said('chats.delete', 'chats.restore', 'chats.close')}"
         self._workbench = workbench
         self._all: list[Listed] = []
         self._shown: list[Listed] = []
@@ -46,7 +48,7 @@ class ChatList(ModalScreen[str | None]):
             box.border_title = "Chats"
             yield Input(placeholder="filter by title", compact=True)
             yield OptionList(markup=False)
-            yield Static("enter open · ctrl+d delete · ctrl+z undo · esc close", classes="keys", markup=False)
+            yield Static(self._help, classes="keys", markup=False)
 
     def on_mount(self) -> None:
         """Fetch the list."""
@@ -103,22 +105,29 @@ class ChatList(ModalScreen[str | None]):
     async def action_delete(self) -> None:
         """Take the chat under the cursor out of the list."""
         if (chat := self._chat) and chat.id != self._workbench.conversation.id:
-            await self._workbench.delete_chat(chat.id)
-            self._deleted.append(chat.id)
-            self._say(f"deleted “{one_line(chat.title)[:30]}” · ctrl+z brings it back")
-            self._fetch()
+            if await self._change(chat.id, restore=False):
+                self._deleted.append(chat.id)
+                self._say(f"deleted “{one_line(chat.title)[:30]}”; it can be brought back")
         elif chat:
-            self._say("that chat is open: begin another first (ctrl+n)")
+            self._say("that chat is open: begin another first")
 
     async def action_restore(self) -> None:
         """Bring back what was deleted last."""
-        if self._deleted:
-            await self._workbench.delete_chat(self._deleted.pop(), restore=True)
+        if self._deleted and await self._change(self._deleted[-1], restore=True):
+            self._deleted.pop()
             self._say("brought back")
-            self._fetch()
+
+    async def _change(self, chat: str, *, restore: bool) -> bool:
+        try:
+            await self._workbench.delete_chat(chat, restore=restore)
+        except StoreError as error:
+            self._say(f"{error.message}\n{error.hint}")
+            return False
+        self._fetch()
+        return True
 
     def _say(self, text: str) -> None:
-        self.query_one(".keys", Static).update(f"{text}\nenter open · ctrl+d delete · ctrl+z undo · esc close")
+        self.query_one(".keys", Static).update(f"{text}\n{self._help}" if text else self._help)
 
 
 def _row(chat: Listed) -> Content:

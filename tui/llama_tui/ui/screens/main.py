@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from typing import ClassVar, cast
 
@@ -13,7 +14,7 @@ from textual.containers import Container, Vertical
 from textual.screen import Screen
 from textual.widget import Widget
 
-from llama_tui.chat.session import ChatEvent
+from llama_tui.chat.session import ChatEvent, ChatSession, SendRefused
 from llama_tui.chat.workbench import Workbench
 from llama_tui.engine.devices import DeviceMemory, Machine
 from llama_tui.engine.engine import Engine
@@ -78,8 +79,8 @@ class MainScreen(Screen[None]):
             with Vertical(id="side"):
                 yield ModelPane()
                 yield LoadedPane()
-            yield ChatPane(self._keys.keymap)
-            yield ParameterForm()
+            yield ChatPane(self._keys)
+            yield ParameterForm(self._keys)
         yield StatusLine()
 
     @property
@@ -102,21 +103,25 @@ class MainScreen(Screen[None]):
             self.chat.tell(problem)
         self.show_settings()
         self._open.set()
-        await workbench.discover()
-        async for event in workbench.resume():
-            self.chat.apply(workbench.conversation, event)
         if workbench.current and (self._named or workbench.current.builtin):
             self.load()
         self.set_interval(_READOUT_SECONDS, self._tick)
         self._tick()
+        self._resume()
         await workbench.rescan()
         self.show_engines()
+
+    @work(group="resume")
+    async def _resume(self) -> None:
+        """Fetch what engines went on writing; they must be known first."""
+        await self.workbench.discover()
+        self.answer(self.workbench.resume())
 
     async def finish(self) -> None:
         """Stop and keep the answer that is being made, and let nothing else begin."""
         if self._open.is_set():
             await self.workbench.session.stop()
-        answer = [worker for worker in self.workers if worker.group == "answer"]
+        answer = [worker for worker in self.workers if worker.group == "answer" and not worker.is_finished]
         if answer:
             await asyncio.wait([asyncio.ensure_future(worker.wait()) for worker in answer], timeout=_FINISH_SECONDS)
         self.workers.cancel_all()
@@ -188,7 +193,7 @@ class MainScreen(Screen[None]):
                 model=workbench.current.name if workbench.current else "",
                 n_past=progress.n_past,
                 n_ctx=state.model.n_ctx if state and state.model else None,
-                tokens_per_second=progress.tokens_per_second,
+                tokens_per_second=progress.tokens_per_second if answering else None,
                 memory=f"{short_size(sum(held))} loaded" if held else "",
                 doing=doing,
                 escape=f"{self._key('chat.stop')} stops " + ("the answer" if answering else "loading")
@@ -245,37 +250,49 @@ class MainScreen(Screen[None]):
 
     @on(ChatPane.Asked)
     def _asked(self, event: ChatPane.Asked) -> None:
-        if not self._open.is_set() or self.workbench.session.answering:
+        if not self._idle():
             self.chat.prompt.load(event.text)
-            self.notify(f"An answer is being written; {self._key('chat.stop')} stops it.", markup=False)
             return
         self.answer(self.workbench.send(event.text))
 
-    @work(group="answer", exclusive=True)
+    @work(group="answer")
     async def answer(self, making: AsyncGenerator[ChatEvent, None]) -> None:
-        """Show an answer while it is made."""
+        """Show an answer while it is made. One that was left for another conversation goes on to
+        its end unseen, so that it is kept whole."""
         conversation = self.workbench.conversation
-        async for event in making:
-            if self.workbench.conversation is conversation:
-                self.chat.apply(conversation, event)
-                self._show_status()
+        async with contextlib.aclosing(making) as events:
+            async for event in events:
+                if self.workbench.conversation is conversation:
+                    self.chat.apply(conversation, event)
+                    self._show_status()
+                elif isinstance(event, SendRefused) and not self.chat.prompt.text:
+                    self.chat.prompt.load(event.text)
         self._told_of = self.workbench.engine
         self._show_status()
 
-    async def action_stop(self) -> None:
+    def action_stop(self) -> None:
         """Stop the answer, else the loading, else close what lies over the chat."""
         workbench = self.workbench
         if not self._open.is_set():
             return
         engine = workbench.engine
         if workbench.session.answering:
-            await workbench.session.stop()
-        if engine and engine.condition == "loading" and workbench.current:
-            await workbench.unload(workbench.current)
+            self._stop_answer()
+        elif engine and engine.condition == "loading" and workbench.current:
+            self.unload(workbench.current)
         else:
             for pane in self.query(".-overlay"):
                 pane.display = False
             self.chat.prompt.focus()
+
+    @work(group="stop")
+    async def _stop_answer(self) -> None:
+        """An engine that hangs takes a moment to be ended; the keys do not wait for it."""
+        workbench = self.workbench
+        engine = workbench.engine
+        await workbench.session.stop()
+        if engine and engine.condition == "loading" and workbench.current:
+            await workbench.unload(workbench.current)
 
     def action_retry(self) -> None:
         """Another answer to the last question."""
@@ -288,27 +305,36 @@ class MainScreen(Screen[None]):
             self.show_conversation()
 
     def _idle(self) -> bool:
+        """Whether an answer can be begun; says why not."""
+        if self._open.is_set() and self.workbench.session.answering:
+            self.notify(f"An answer is being written; {self._key('chat.stop')} stops it.", markup=False, timeout=3)
         return self._open.is_set() and self.workbench.session.answering is None
 
-    async def action_new_chat(self) -> None:
+    def action_new_chat(self) -> None:
         """Begin an empty conversation; an answer that is being made is stopped and kept."""
         if self._open.is_set():
-            await self.workbench.session.stop()
+            self._stop_session(self.workbench.session)
             self.workbench.new_chat()
             self.show_conversation()
+
+    @work(group="stop")
+    async def _stop_session(self, session: ChatSession) -> None:
+        await session.stop()
 
     @work(group="chats", exclusive=True)
     async def action_chats(self) -> None:
         """Choose an earlier conversation."""
         await self._open.wait()
-        chosen = await self._app.push_screen_wait(ChatList(self.workbench))
+        chosen = await self._app.push_screen_wait(ChatList(self.workbench, self._keys))
         if chosen and chosen != self.workbench.conversation.id:
-            await self.workbench.session.stop()
+            self._stop_session(self.workbench.session)
             try:
                 await self.workbench.open_chat(chosen)
             except LlamaTuiError as error:
                 self.chat.tell(error)
+                return
             self.show_conversation()
+            self._resume()
 
     async def action_copy(self) -> None:
         """Copy the last answer."""
@@ -320,17 +346,19 @@ class MainScreen(Screen[None]):
 
     # Models
 
-    @work(group="switch", exclusive=True)
-    async def action_switch_model(self) -> None:
-        """Choose a model and load it."""
-        chosen = await self._app.push_screen_wait(ModelSwitcher(self.model_rows(), self.unload))
+    def action_switch_model(self) -> None:
+        """Choose a model and load it. The screen is there at once: letters that follow are its own."""
+        self._app.push_screen(ModelSwitcher(self.model_rows(), self.unload, self._keys), self._switched)
+
+    def _switched(self, chosen: ModelFile | None) -> None:
         if chosen:
-            await self._choose(chosen)
+            self._choose(chosen)
 
     @on(ModelList.Chosen)
-    async def _chosen(self, event: ModelList.Chosen) -> None:
-        await self._choose(event.file)
+    def _chosen(self, event: ModelList.Chosen) -> None:
+        self._choose(event.file)
 
+    @work(group="choose", exclusive=True)
     async def _choose(self, file: ModelFile) -> None:
         await self._open.wait()
         await self.workbench.choose(file)

@@ -9,23 +9,25 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from llama_tui.library.scan import ModelFile
+from llama_tui.ui.bindings import KeyTable
+from llama_tui.ui.screens.overlay import Overlay
 from llama_tui.ui.widgets.models import ModelFilter, ModelList, ModelRow
 
 
-class ModelSwitcher(ModalScreen[ModelFile | None]):
+class ModelSwitcher(Overlay[ModelFile | None]):
     """Answers with the chosen file, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss_none", "close", id="switcher.close"),
-        Binding("ctrl+u", "unload", "unload the model", id="switcher.unload", priority=True),
+        Binding("ctrl+u", "unload", "unload", id="switcher.unload", priority=True),
     ]
 
-    def __init__(self, rows: Sequence[ModelRow], unload: Callable[[ModelFile], object]) -> None:
+    def __init__(self, rows: Sequence[ModelRow], unload: Callable[[ModelFile], object], keys: KeyTable) -> None:
         super().__init__()
+        self._help = f"enter load · {keys.said('switcher.unload', 'switcher.close')}"
         self._rows = rows
         self._unload = unload
 
@@ -36,7 +38,7 @@ class ModelSwitcher(ModalScreen[ModelFile | None]):
             models = ModelList()
             yield ModelFilter(models)
             yield models
-            yield Static("enter load · ctrl+u unload · esc close", classes="keys", markup=False)
+            yield Static(self._help, classes="keys", markup=False)
 
     def on_mount(self) -> None:
         """Letters go to the filter."""
@@ -47,7 +49,7 @@ class ModelSwitcher(ModalScreen[ModelFile | None]):
         """Show the states as they are now."""
         self.query_one(ModelList).show(rows)
         if not rows:
-            self.query_one(".keys", Static).update("No models found: set model_dir (f3) · esc close")
+            self.query_one(".keys", Static).update(f"No models found: set model_dir in config.toml\n{self._help}")
 
     @on(ModelList.Chosen)
     def _chosen(self, event: ModelList.Chosen) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import deque
 from dataclasses import dataclass
 
 from textual import on
@@ -15,13 +15,26 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from llama_tui.chat.conversation import Conversation
-from llama_tui.chat.session import ChatEvent, NotKept, SendRefused, TurnAdded, TurnEnded, TurnGrew, TurnWaits
+from llama_tui.chat.session import (
+    ChatEvent,
+    NotKept,
+    SendRefused,
+    TurnAdded,
+    TurnEnded,
+    TurnGrew,
+    TurnRestarted,
+    TurnWaits,
+)
 from llama_tui.errors import EngineDied, LlamaTuiError, LoadFailed
+from llama_tui.ui.bindings import KeyTable, key_words
 from llama_tui.ui.entry import Entry
-from llama_tui.ui.present import entries_of, entries_of_turn
+from llama_tui.ui.present import entries_of, entries_of_turn, with_key
 from llama_tui.ui.text import one_line
 from llama_tui.ui.widgets.prompt import Prompt
 from llama_tui.ui.widgets.transcript import Transcript
+
+_SPEED_SECONDS = 2.0
+_SPEED_LEAST = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +59,12 @@ class ChatPane(Vertical):
 
         text: str
 
-    def __init__(self, keymap: Mapping[str, str]) -> None:
+    def __init__(self, keys: KeyTable) -> None:
         super().__init__()
-        self._keymap = keymap
+        self._keys = keys
+        self._reload_key = key_words(keys.of("models.reload"))
         self.progress = Progress()
-        self._first_token: float | None = None
+        self._samples: deque[tuple[float, int]] = deque()
         self._begun = False
         self._told = 0
 
@@ -58,7 +72,7 @@ class ChatPane(Vertical):
         """Transcript, suggestions, prompt."""
         yield Transcript()
         yield Suggestions(markup=False)
-        yield Prompt(self._keymap)
+        yield Prompt(self._keys.keymap)
 
     def on_mount(self) -> None:
         """Suggestions come with an empty conversation."""
@@ -82,10 +96,10 @@ class ChatPane(Vertical):
 
     def show(self, conversation: Conversation, suggestions: tuple[str, ...], model: str) -> None:
         """Show a whole conversation, or how to begin one."""
-        entries = entries_of(conversation)
+        entries = entries_of(conversation, self._reload_key)
         self._entitle(conversation)
         self._begun = bool(entries)
-        self.transcript.show(entries or [_welcome(model, guided=bool(suggestions))])
+        self.transcript.show(entries or [self._welcome(model, guided=bool(suggestions))])
         self.prompt.set_history(conversation.prompts())
         figures = next((turn.figures for turn in reversed(conversation.path()) if turn.figures), None)
         self.progress = Progress(n_past=figures.prompt_tokens + figures.completion_tokens if figures else 0)
@@ -103,27 +117,26 @@ class ChatPane(Vertical):
                 if self.suggestions.display or not self._begun:
                     self.suggestions.display = False
                     self.transcript.show([])
-                for entry in entries_of_turn(conversation, turn):
+                for entry in entries_of_turn(conversation, turn, self._reload_key):
                     self.transcript.append(entry)
                 self._begun = True
                 self._entitle(conversation)
                 self.transcript.follow()
                 self.prompt.set_history(conversation.prompts())
+            case TurnRestarted(turn):
+                self.transcript.update(turn.id, text="", streaming=True)
             case TurnWaits(turn_id, doing, done, total):
                 share = f" {done:,} of {total:,} tokens" if total else ""
                 self.progress = Progress(f"{doing}{share}", done)
                 self.transcript.update(turn_id, footer=f"{doing}{share} …")
-                self._first_token = None
+                self._samples.clear()
             case TurnGrew(turn_id, text, n_tokens, n_past):
-                now = time.monotonic()
-                if self._first_token is None:
-                    self._first_token = now
+                if not self._samples:
                     self.transcript.update(turn_id, footer="")
-                took = now - self._first_token
-                self.progress = Progress("", n_past, (n_tokens - 1) / took if took > 0.2 else None)
+                self.progress = Progress("", n_past, self._speed(n_tokens))
                 self.transcript.stream(turn_id, text)
             case TurnEnded(turn):
-                whole, *trouble = entries_of_turn(conversation, turn)
+                whole, *trouble = entries_of_turn(conversation, turn, self._reload_key)
                 self.transcript.update(turn.id, text=whole.text, footer=whole.footer, streaming=False)
                 for entry in trouble:
                     self.transcript.append(entry)
@@ -132,19 +145,28 @@ class ChatPane(Vertical):
             case SendRefused(removed, text, error):
                 for turn_id in removed:
                     self.transcript.drop(turn_id)
+                self.prompt.set_history(conversation.prompts())
                 self.prompt.load(text)
                 self.tell(error)
                 self.progress = Progress()
             case NotKept(error):
                 self.tell(error)
 
+    def _speed(self, n_tokens: int) -> float | None:
+        """Tokens per second over the last two seconds."""
+        now = time.monotonic()
+        self._samples.append((now, n_tokens))
+        while now - self._samples[0][0] > _SPEED_SECONDS:
+            self._samples.popleft()
+        then, before = self._samples[0]
+        return (n_tokens - before) / (now - then) if now - then > _SPEED_LEAST else None
+
     def tell(self, error: LlamaTuiError) -> None:
         """Put an error into the log, where it stays."""
         self._told += 1
         log = error.log if isinstance(error, LoadFailed | EngineDied) else ()
-        self.transcript.append(
-            Entry(key=f"told-{self._told}", role="error", text=error.message, hint=error.hint, log=log)
-        )
+        hint = with_key(error.hint, self._reload_key) if isinstance(error, LoadFailed | EngineDied) else error.hint
+        self.transcript.append(Entry(key=f"told-{self._told}", role="error", text=error.message, hint=hint, log=log))
 
     def _entitle(self, conversation: Conversation) -> None:
         self.border_title = Content(one_line(conversation.title) or "New chat")
@@ -182,15 +204,15 @@ class ChatPane(Vertical):
         event.stop()
         self.post_message(self.Asked(event.text))
 
-
-def _welcome(model: str, *, guided: bool) -> Entry:
-    """What an empty conversation says."""
-    if guided:
-        text = (
-            "This is the built-in guide: it answers how to use llama-tui, and nothing else. "
-            "Press enter on a question below, or type your own.\n\n"
-            "ctrl+o chooses a model of yours, f1 shows every key."
-        )
-    else:
-        text = f"A new chat with {one_line(model)}.\n\nctrl+o chooses another model, f1 shows every key."
-    return Entry(key="welcome", role="notice", title="llama-tui", text=text)
+    def _welcome(self, model: str, *, guided: bool) -> Entry:
+        """What an empty conversation says."""
+        switch, every = (key_words(self._keys.of(name)) for name in ("models.switch", "app.help"))
+        if guided:
+            text = (
+                "This is the built-in guide: it answers how to use llama-tui, and nothing else. "
+                "Press enter on a question below, or type your own.\n\n"
+                f"{switch} chooses a model of yours, {every} shows every key."
+            )
+        else:
+            text = f"A new chat with {one_line(model)}.\n\n{switch} chooses another model, {every} shows every key."
+        return Entry(key="welcome", role="notice", title="llama-tui", text=text)

@@ -16,8 +16,9 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from llama_tui.settings.layers import Setting
-from llama_tui.settings.params import BY_NAME, PARAMS
+from llama_tui.settings.params import PARAMS
 from llama_tui.settings.values import BadValue, Param, Value
+from llama_tui.ui.bindings import KeyTable, key_words
 from llama_tui.ui.text import one_line
 
 _FORM = tuple(param for param in PARAMS if param.kind in ("sampling", "load"))
@@ -64,10 +65,9 @@ class FieldList(OptionList):
 
     @dataclass
     class EditRequested(Message):
-        """The user wants to type a value; `typed` is what has been typed already."""
+        """The user wants to change the value as it stands."""
 
         field: Field
-        typed: str | None
 
     @dataclass
     class Stepped(Message):
@@ -118,11 +118,19 @@ class FieldList(OptionList):
                 self.replace_option_prompt_at_index(at, field_content(field, width))
 
     def on_key(self, event: events.Key) -> None:
-        """A letter or a digit begins to edit."""
-        if self.field and event.character and event.is_printable and not event.character.isspace():
+        """A letter or a digit begins to edit, and what follows in the same burst goes on with it."""
+        letter = event.character if event.is_printable and event.character and not event.character.isspace() else None
+        form = self.parent
+        if not self.field or not isinstance(form, ParameterForm):
+            return
+        if form.editing:
             event.stop()
             event.prevent_default()
-            self.post_message(self.EditRequested(self.field, event.character))
+            form.take(event.key, event.character if event.is_printable else None)
+        elif letter:
+            event.stop()
+            event.prevent_default()
+            form.edit(self.field, letter)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Enter, or a click."""
@@ -131,7 +139,7 @@ class FieldList(OptionList):
             if self.field.param.type in ("bool", "choice"):
                 self.action_step(1)
             else:
-                self.post_message(self.EditRequested(self.field, None))
+                self.post_message(self.EditRequested(self.field))
 
     def action_step(self, by: int) -> None:
         """One step of the parameter, within its bounds; choices go round."""
@@ -197,6 +205,11 @@ class ParameterForm(Vertical):
 
         param: Param
 
+    def __init__(self, keys: KeyTable) -> None:
+        super().__init__()
+        self._reload_key = key_words(keys.of("models.reload"))
+        self._editing: Param | None = None
+
     def compose(self) -> ComposeResult:
         """The list above, editor and help below."""
         yield FieldList()
@@ -206,7 +219,6 @@ class ParameterForm(Vertical):
     def on_mount(self) -> None:
         """Name the pane; the editor comes when it is asked for."""
         self.border_title = "Parameters"
-        self._editing: Param | None = None
         self._editor.display = False
 
     @property
@@ -230,8 +242,8 @@ class ParameterForm(Vertical):
         }
         self.fields.show(fields)
         pending = sum(field.needs_reload for field in fields.values())
-        self.border_subtitle = f"* {pending} to apply: F5 reloads" if pending else None
-        self._explain()
+        self.border_subtitle = f"* {pending} to apply: {self._reload_key} reloads" if pending else None
+        self._explain(self._problem(self._editor.value) if self._editing else None)
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Tell about the field under the cursor."""
@@ -261,14 +273,33 @@ class ParameterForm(Vertical):
     def on_field_list_edit_requested(self, event: FieldList.EditRequested) -> None:
         """Open the editor on the value under the cursor."""
         event.stop()
-        self._editing = event.field.param
+        self.edit(event.field, event.field.param.format(event.field.setting.value))
+
+    @property
+    def editing(self) -> bool:
+        """Whether a value is being typed."""
+        return self._editing is not None
+
+    def edit(self, field: Field, text: str) -> None:
+        """Open the editor with a text."""
+        self._editing = field.param
         editor = self._editor
-        shown = event.field.param.format(event.field.setting.value)
         editor.display = True
-        editor.border_title = event.field.param.name
-        editor.value = shown if event.typed is None else event.typed
-        editor.cursor_position = len(editor.value)
-        editor.focus()
+        editor.border_title = field.param.name
+        editor.value = text
+        editor.cursor_position = len(text)
+        self.screen.set_focus(editor)
+
+    def take(self, key: str, character: str | None) -> None:
+        """A key that reached the list before the editor had the focus."""
+        if character:
+            self._editor.insert_text_at_cursor(character)
+        elif key == "backspace":
+            self._editor.action_delete_left()
+        elif key == "enter":
+            self._submit(self._editor.value)
+        elif key == "escape":
+            self._close_editor()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Mark a value that cannot be used while it is typed."""
@@ -279,12 +310,15 @@ class ParameterForm(Vertical):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter takes a good value and keeps a bad one in the editor."""
         event.stop()
+        self._submit(event.value)
+
+    def _submit(self, text: str) -> None:
         if not self._editing:
             return
-        if problem := self._problem(event.value):
+        if problem := self._problem(text):
             self._explain(problem)
             return
-        self.post_message(self.Changed(self._editing, self._editing.parse(event.value)))
+        self.post_message(self.Changed(self._editing, self._editing.parse(text)))
         self._close_editor()
 
     def on_value_editor_cancelled(self, event: ValueEditor.Cancelled) -> None:
@@ -315,8 +349,3 @@ class ParameterForm(Vertical):
         """The layer below is wanted."""
         event.stop()
         self.post_message(self.Reset(event.param))
-
-
-def running_values(params: Mapping[str, Value]) -> dict[str, Value]:
-    """What of an engine's parameters a form compares with: those that need a reload."""
-    return {name: value for name, value in params.items() if name in BY_NAME and BY_NAME[name].reload}

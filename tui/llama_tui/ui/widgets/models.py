@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -96,11 +96,10 @@ class ModelList(OptionList, inherit_bindings=True):
     class RescanRequested(Message):
         """The user has changed the folders."""
 
-    class FilterRequested(Message):
-        """The user wants to type a few letters of a name."""
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id, markup=False)
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+        self.filter_line: ModelFilter | None = None
+        self._filtering = False
         self._rows: list[ModelRow] = []
         self._shown: list[ModelRow] = []
         self._filter = ""
@@ -137,6 +136,7 @@ class ModelList(OptionList, inherit_bindings=True):
         kept = next((at for at, row in enumerate(shown) if before and row.file.path == before.path), None)
         now = next((at for at, row in enumerate(shown) if row.current), 0)
         self.highlighted = (kept if kept is not None else now) if shown else None
+        self.call_after_refresh(self.scroll_to_highlight)
 
     @property
     def _width(self) -> int:
@@ -163,7 +163,26 @@ class ModelList(OptionList, inherit_bindings=True):
 
     def action_filter(self) -> None:
         """Go to the filter."""
-        self.post_message(self.FilterRequested())
+        if self.filter_line:
+            self._filtering = True
+            self.filter_line.can_focus = True
+            self.screen.set_focus(self.filter_line)
+
+    async def on_key(self, event: events.Key) -> None:
+        """Act in the order of the keys: what follows the filter's key in one burst belongs to it,
+        and must not unload a model."""
+        if self._filtering and self.filter_line and event.character and event.is_printable:
+            event.stop()
+            event.prevent_default()
+            self.filter_line.insert_text_at_cursor(event.character)
+        elif event.key == "slash" and self.filter_line:
+            event.stop()
+            event.prevent_default()
+            self.action_filter()
+
+    def on_focus(self) -> None:
+        """The filter has been left."""
+        self._filtering = False
 
 
 class ModelFilter(Input):
@@ -178,8 +197,8 @@ class ModelFilter(Input):
     class Left(Message):
         """Escape: the filter is given up."""
 
-    def __init__(self, target: ModelList, *, id: str | None = None) -> None:
-        super().__init__(placeholder="/ filter", compact=True, id=id)
+    def __init__(self, target: ModelList) -> None:
+        super().__init__(placeholder="/ filter", compact=True)
         self._target = target
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -217,18 +236,14 @@ class ModelPane(Vertical):
     def on_mount(self) -> None:
         """Name the pane. Tab goes through the panes: the filter has a key of its own."""
         self.border_title = "Models"
-        self.query_one(ModelFilter).can_focus = False
+        filter_line = self.query_one(ModelFilter)
+        filter_line.can_focus = False
+        self.models.filter_line = filter_line
 
     @property
     def models(self) -> ModelList:
         """The list."""
         return self.query_one(ModelList)
-
-    @on(ModelList.FilterRequested)
-    def _to_filter(self) -> None:
-        filter_line = self.query_one(ModelFilter)
-        filter_line.can_focus = True
-        filter_line.focus()
 
     @on(ModelFilter.Left)
     @on(ModelList.Chosen)

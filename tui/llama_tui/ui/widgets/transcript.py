@@ -296,6 +296,8 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Take over a position that somebody else set: the scrollbar, or a selection that scrolls."""
+        if self._log.height != self.scrollable_content_region.height:
+            return  # a resize moves the container first; on_resize puts the log where it belongs
         if not self._placing and round(new_value) != self._log.top:
             self._scroll_rows(round(new_value) - self._log.top)
 
