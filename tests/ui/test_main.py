@@ -167,6 +167,7 @@ async def test_a_value_in_the_form_is_checked_kept_and_reset(paths: Paths, model
         fields = again.main.query_one(FieldList)
         while fields.field is None or fields.field.param.name != "temperature":
             await pilot.press("down")
+        assert "f6: back to 0.7 (default)" in str(again.main.query_one("#field-help", Static).render())
         await pilot.press("f6")
         await until(lambda: again.workbench.resolved()["temperature"].origin == "default")
 

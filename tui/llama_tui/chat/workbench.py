@@ -170,6 +170,11 @@ class Workbench:
         """Every setting with its origin, for the chosen model."""
         return self.settings.resolve(self.current.name if self.current else None)
 
+    def below(self) -> dict[str, Setting]:
+        """What each value that was saved falls back to when it is reset."""
+        model = self.current.name if self.current else None
+        return {name: self.settings.below(name, model) for name in BY_NAME if self.settings.is_saved(name, model)}
+
     def _load_params(self) -> dict[str, Value]:
         return {name: s.value for name, s in self.resolved().items() if BY_NAME[name].kind == "load"}
 

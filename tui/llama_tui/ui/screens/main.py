@@ -147,7 +147,7 @@ class MainScreen(Screen[None]):
         """Show the values that hold for the chosen model."""
         engine = self.workbench.engine
         running = engine.spec.params if engine and engine.alive else None
-        self.query_one(ParameterForm).show(self.workbench.resolved(), running)
+        self.query_one(ParameterForm).show(self.workbench.resolved(), running, self.workbench.below())
         self._show_status()
 
     def model_rows(self) -> list[ModelRow]:

@@ -27,11 +27,13 @@ _BADGES = {"default": "", "config": "config", "saved": "saved", "env": "env", "f
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One row: the setting that holds, and whether the loaded model runs with another value."""
+    """One row: the setting that holds, whether the loaded model runs with another value, and what
+    a reset falls back to, if there is anything to reset."""
 
     param: Param
     setting: Setting
     needs_reload: bool = False
+    below: Setting | None = None
 
 
 def field_content(field: Field, width: int) -> Content:
@@ -208,7 +210,9 @@ class ParameterForm(Vertical):
     def __init__(self, keys: KeyTable) -> None:
         super().__init__()
         self._reload_key = key_words(keys.of("models.reload"))
+        self._reset_key = key_words(keys.of("form.reset"))
         self._editing: Param | None = None
+        self._shown: dict[str, Field] = {}
 
     def compose(self) -> ComposeResult:
         """The list above, editor and help below."""
@@ -230,16 +234,23 @@ class ParameterForm(Vertical):
     def _editor(self) -> ValueEditor:
         return self.query_one(ValueEditor)
 
-    def show(self, settings: Mapping[str, Setting], running: Mapping[str, Value] | None) -> None:
-        """Show what holds; `running` is what the loaded model was loaded with."""
+    def show(
+        self, settings: Mapping[str, Setting], running: Mapping[str, Value] | None, below: Mapping[str, Setting]
+    ) -> None:
+        """Show what holds; `running` is what the loaded model was loaded with, `below` what the
+        saved values fall back to."""
         fields = {
             param.name: Field(
                 param,
                 settings[param.name],
                 param.reload and running is not None and running.get(param.name) != settings[param.name].value,
+                below.get(param.name),
             )
             for param in _FORM
         }
+        if fields == self._shown:
+            return  # engines report every second: what has not changed is not painted
+        self._shown = fields
         self.fields.show(fields)
         pending = sum(field.needs_reload for field in fields.values())
         self.border_subtitle = f"* {pending} to apply: {self._reload_key} reloads" if pending else None
@@ -265,6 +276,9 @@ class ParameterForm(Vertical):
                 "$text-muted",
             ),
         ]
+        if field.below:
+            back = param.format(field.below.value) or "–"
+            lines.append(Content.styled(f"{self._reset_key}: back to {back} ({field.below.origin})", "$text-muted"))
         self.query_one("#field-help", Static).update(Content("\n").join(lines))
         self.set_class(error is not None, "-invalid")
 

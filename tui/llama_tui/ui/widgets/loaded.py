@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from textual.app import RenderResult
 from textual.content import Content
+from textual.geometry import Region
 from textual.widget import Widget
 
 from llama_tui.engine.devices import DeviceMemory, on_device
@@ -24,27 +25,30 @@ class LoadedPane(Widget):
         self._engines: tuple[Engine, ...] = ()
         self._devices: tuple[DeviceMemory, ...] = ()
         self._current: Engine | None = None
-        self._shown: Content | None = None
+        self._lines: list[Content] = []
 
     def on_mount(self) -> None:
         """Name the pane."""
         self.border_title = "Loaded"
 
     def show(self, engines: Sequence[Engine], devices: Sequence[DeviceMemory], current: Engine | None) -> None:
-        """Show these engines and devices; nothing is painted where nothing has changed."""
+        """Show these engines and devices; only lines that have changed are painted: they go through
+        an SSH connection once a second."""
         self._engines = tuple(engine for engine in engines if engine.alive)
         self._devices, self._current = tuple(devices), current
-        content = self._content()
-        if self._shown is None or content != self._shown:
-            same_height = self._shown is not None and len(content.split("\n")) == len(self._shown.split("\n"))
-            self._shown = content
-            self.refresh(layout=not same_height)
+        before, self._lines = self._lines, self._content()
+        if len(before) != len(self._lines):
+            self.refresh(layout=True)
+            return
+        changed = [y for y, pair in enumerate(zip(before, self._lines, strict=True)) if pair[0] != pair[1]]
+        if changed:
+            self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
 
     def render(self) -> RenderResult:
         """The lines as they were last shown."""
-        return self._shown if self._shown is not None else Content("")
+        return Content("\n").join(self._lines)
 
-    def _content(self) -> Content:
+    def _content(self) -> list[Content]:
         width = max(24, self.size.width)
         lines: list[Content] = []
         for engine in self._engines:
@@ -57,7 +61,7 @@ class LoadedPane(Widget):
             mine = sum(_held(engine, device) for engine in self._engines if engine is self._current)
             ours = sum(_held(engine, device) for engine in self._engines if engine is not self._current)
             lines += device_lines(device, mine, ours, width)
-        return Content("\n").join(lines)
+        return lines
 
 
 def device_lines(device: DeviceMemory, mine: int, ours: int, width: int) -> list[Content]:

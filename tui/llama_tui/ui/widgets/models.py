@@ -146,6 +146,7 @@ class ModelList(OptionList, inherit_bindings=True):
         """Fit the columns to the new width."""
         for index, row in enumerate(self._shown):
             self.replace_option_prompt_at_index(index, row_content(row, self._width))
+        self.call_after_refresh(self.scroll_to_highlight)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Enter, or a click."""
