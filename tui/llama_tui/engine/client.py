@@ -147,6 +147,7 @@ class EngineClient:
             self._closed = True
             for inbox in self._inboxes.values():
                 inbox.put_nowait(None)
+            self._writer.close()  # here, for a loop that ends without `close` cancels this task and no more
 
     async def _ask(self, request: Request, seconds: float) -> Event:
         try:

@@ -1,0 +1,130 @@
+"""Models without a conversation: what the shell and Python programs need of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, Callable
+
+from llama_tui.engine.engine import Engine
+from llama_tui.engine.pool import Pool
+from llama_tui.engine.protocol import AnswerEvent, Message
+from llama_tui.errors import EngineError
+from llama_tui.library import names
+from llama_tui.library.scan import Headers, ModelFile, builtin, describe, scan
+from llama_tui.paths import Paths
+from llama_tui.settings.params import BY_NAME, sampling
+from llama_tui.settings.store import SettingsStore
+from llama_tui.settings.values import Value, Values
+
+_STATE_SECONDS = 2.0
+"""An engine tells its state as soon as it is asked; a hung one never does."""
+
+
+class Access:
+    """Finds models, loads them, and asks them. Belongs to the event loop that is running when it is
+    made; `close` must be awaited at the end."""
+
+    def __init__(
+        self, paths: Paths, settings: SettingsStore, on_change: Callable[[Engine], None] = lambda _engine: None
+    ) -> None:
+        self._settings = settings
+        self._headers = Headers()
+        self._pool = Pool(paths, on_change)
+
+    # Models
+
+    async def find(self, name: str) -> ModelFile:
+        """The model of that name; raises `ModelNameError`, or `EngineError` for one that is unusable."""
+        file = await asyncio.to_thread(self._find, name)
+        if file.problem:
+            raise EngineError(f"{file.name}: {file.problem}", file.hint)
+        return file
+
+    def _find(self, name: str) -> ModelFile:
+        folders = self._settings.model_dirs()
+        path = names.resolve(name, folders)
+        return describe(path, names.canonical(path, folders), self._headers)
+
+    async def files(self) -> list[ModelFile]:
+        """Every model of the model folders, the built-in one last."""
+        return await asyncio.to_thread(self._files)
+
+    def _files(self) -> list[ModelFile]:
+        guide = builtin(self._headers)
+        return [*scan(self._settings.model_dirs(), self._headers), *([guide] if guide else [])]
+
+    def values(self, file: ModelFile, given: Values) -> dict[str, Value]:
+        """Every parameter for a model: what the settings say, and above it what is given."""
+        return {**self._settings.values(file.name), **given}
+
+    # Engines
+
+    async def running(self) -> tuple[Engine, ...]:
+        """Every engine of this user, each with its state as far as it tells it."""
+        await self._pool.scan()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STATE_SECONDS):
+                while any(engine.alive and engine.state is None for engine in self._pool.engines):  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+        return self._pool.engines
+
+    def engines_of(self, file: ModelFile) -> tuple[Engine, ...]:
+        """The engines of one file, of those that are known."""
+        return self._pool.of_file(file.path.resolve())
+
+    async def engine(self, file: ModelFile, given: Values) -> Engine:
+        """The engine of a model with the settings that hold and what is given: a running one where
+        there is one, else a new one, which may still be loading.
+
+        Raises `LlamaTuiError` where none can be started.
+        """
+        values = self.values(file, given)
+        load = {name: values[name] for name, param in BY_NAME.items() if param.kind == "load"}
+        engine = await self._pool.acquire(file.name, file.path, load)
+        idle_timeout = given.get("idle_timeout")
+        if isinstance(idle_timeout, int | float) and idle_timeout != engine.spec.params["idle_timeout"]:
+            await engine.configure(float(idle_timeout))
+        return engine
+
+    async def ask(
+        self, file: ModelFile, messages: tuple[Message, ...], given: Values
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        """The events of an answer, up to `Finished`. Whoever stops listening, by `aclose` or by
+        being cancelled, stops the generation in the engine. Raises `EngineError`."""
+        for last in (False, True):
+            engine = await self.engine(file, given)
+            begun = False
+            try:
+                async with contextlib.aclosing(self._answer(engine, file, messages, given)) as events:
+                    async for event in events:
+                        begun = True
+                        yield event
+                return
+            except EngineError:
+                # Its idle timeout was over in the moment that it was asked: load it again.
+                if begun or last or engine.end_reason is None:
+                    raise
+
+    async def _answer(
+        self, engine: Engine, file: ModelFile, messages: tuple[Message, ...], given: Values
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        name = uuid.uuid4().hex
+        params = sampling(self.values(file, given))
+        system = params["system_prompt"]
+        if system and all(message.role != "system" for message in messages):
+            messages = (Message("system", str(system)), *messages)
+        try:
+            async with contextlib.aclosing(engine.generate(name, messages, params)) as events:
+                async for event in events:
+                    yield event
+        except (asyncio.CancelledError, GeneratorExit):
+            with contextlib.suppress(EngineError):
+                await engine.cancel(name)
+            raise
+
+    async def close(self, *, unload: bool) -> tuple[str, ...]:
+        """Let go of every engine; with `unload`, end those that were started here and that nobody
+        else uses. The names of those that live on."""
+        return await self._pool.close(unload=unload)

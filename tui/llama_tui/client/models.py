@@ -1,0 +1,67 @@
+"""`client.models`: what there is, what is loaded, loading and unloading."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from llama_tui.chat.access import Access
+from llama_tui.client import arguments
+from llama_tui.client.responses import LoadedModel, Model
+from llama_tui.engine.engine import Engine
+from llama_tui.library.scan import ModelFile
+
+
+class Models:
+    """Reached as `client.models`."""
+
+    def __init__(self, access: Callable[[], Access], changed: Callable[[], asyncio.Event]) -> None:
+        self._access = access
+        self._changed = changed
+
+    async def list(self) -> tuple[Model, ...]:
+        """Every model of the model folders, and the built-in one."""
+        access = self._access()
+        files = await access.files()
+        await access.running()
+        return tuple(_model(file, access.engines_of(file)) for file in files)
+
+    async def load(self, model: object, **parameters: object) -> LoadedModel:
+        """Load a model, or find the engine that has it with these load parameters, and wait until
+        it is ready. Raises as `create` does."""
+        given = arguments.parameters(parameters, ("load",), ("model",))
+        access, changed = self._access(), self._changed()
+        file = await access.find(arguments.model_name(model))
+        engine = await access.engine(file, given)
+        while engine.alive and (engine.state is None or engine.state.model is None):
+            changed.clear()
+            await changed.wait()
+        if engine.error:
+            raise engine.error
+        if engine.state is None or engine.state.model is None:
+            return await self.load(model, **parameters)  # unloaded by somebody else meanwhile
+        return LoadedModel(file.name, str(file.path), engine.pid, engine.state.model.n_ctx)
+
+    async def unload(self, model: object) -> int:
+        """End every engine of a model, whoever started it; how many there were."""
+        access = self._access()
+        file = await access.find(arguments.model_name(model))
+        await access.running()
+        engines = [engine for engine in access.engines_of(file) if engine.alive]
+        for engine in engines:
+            await engine.unload()
+        return len(engines)
+
+
+def _model(file: ModelFile, engines: tuple[Engine, ...]) -> Model:
+    return Model(
+        id=file.name,
+        path=str(file.path),
+        size_bytes=file.size_bytes,
+        n_params=file.n_params,
+        quantization=file.quantization,
+        architecture=file.architecture,
+        n_ctx_train=file.n_ctx_train,
+        problem=file.problem,
+        pids=tuple(engine.pid for engine in engines if engine.alive),
+    )
