@@ -1,18 +1,20 @@
-"""The command line: opens the terminal program with a model and parameters."""
+"""The command line: opens the terminal program with a model and parameters, or runs a command."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from llama_tui.commands import COMMANDS
+from llama_tui.commands.flags import add_parameters, parameters
 from llama_tui.errors import LlamaTuiError
 from llama_tui.paths import Paths
-from llama_tui.settings.params import PARAMS
 from llama_tui.settings.store import SettingsStore
-from llama_tui.settings.values import Param, Value
+from llama_tui.settings.values import Value
 
 _DESCRIPTION = """\
 Chat with local GGUF models in the terminal. Without MODEL: the model of last time, or the built-in
@@ -20,10 +22,16 @@ guide. MODEL is a path (llama-cpp//path/to.gguf), or a name in the model folder 
 or just name)."""
 
 _EPILOG = """\
+commands (each has --help with an example):
+{commands}
+
 examples:
   llama-tui                                 open with the last model, or the guide
   llama-tui qwen3-8b-q4_k_m --n-ctx 8192    a model of the model folder, a larger context
   llama-tui ./model.gguf --n-gpu-layers -1  a file, all layers on the GPU
+  llama-tui run guide "How do I quit?"      an answer without the terminal program
+
+A model whose name is a command's is opened with its prefix: llama-tui llama-cpp/run.
 
 Parameters may also stand in config.toml and in the environment as LLAMA_TUI_<NAME>; see README.md."""
 
@@ -32,12 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and exit: 0 after a normal end, 1 after an error, 2 for bad arguments."""
     if sys.platform == "win32":
         _fail(LlamaTuiError("llama-tui does not run on Windows itself.", "Use it inside WSL."))
-    parser = _parser()
-    given = vars(parser.parse_args(arguments))
-    model = given.pop("model")
-    given.pop("version")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in COMMANDS:
+        sys.exit(_run_command(words[0], words[1:]))
+    parser = top_parser()
+    given = vars(parser.parse_args(words))
+    model = given["model"]
     try:
-        flags = {name: _flag_value(name, text) for name, text in given.items() if text is not None}
+        flags = parameters(given)
     except LlamaTuiError as error:
         parser.exit(2, f"llama-tui: {error.message}\n{error.hint}\n")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -49,6 +59,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         )
     _run(model, flags)
+
+
+def _run_command(name: str, words: list[str]) -> int:
+    """Run a command of the shell; its exit code."""
+    from llama_tui.commands.shell import exit_code, report
+
+    command = importlib.import_module(f"llama_tui.commands.{name}")
+    try:
+        return int(command.main(words))
+    except LlamaTuiError as error:
+        report(error)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read has enough; Python's own last flush must not complain of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _run(model: str | None, flags: dict[str, Value]) -> None:
@@ -65,23 +93,19 @@ def _run(model: str | None, flags: dict[str, Value]) -> None:
     sys.exit(app.return_code or 0)
 
 
-def _parser() -> argparse.ArgumentParser:
+def top_parser() -> argparse.ArgumentParser:
+    """The arguments of `llama-tui` without a command."""
     parser = argparse.ArgumentParser(
         prog="llama-tui",
-        usage="llama-tui [MODEL] [--PARAMETER VALUE ...]",
+        usage="llama-tui [MODEL] [--PARAMETER VALUE ...] | llama-tui COMMAND ...",
         description=_DESCRIPTION,
-        epilog=_EPILOG,
+        epilog=_EPILOG.format(commands="\n".join(f"  {name:<12}{what}" for name, what in COMMANDS.items())),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("model", nargs="?", metavar="MODEL", help="name or path of a GGUF file")
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    groups: dict[str, argparse._ArgumentGroup] = {}  # pyright: ignore[reportPrivateUsage]
-    for param in PARAMS:
-        if param.group not in groups:
-            groups[param.group] = parser.add_argument_group(param.group)
-        group = groups[param.group]
-        group.add_argument(param.flag, dest=param.name, metavar=_metavar(param), help=_help(param))
+    add_parameters(parser)
     return parser
 
 
@@ -94,26 +118,6 @@ class _Version(argparse.Action):
 
         print(f"llama-tui {version('llama-tui')}")
         parser.exit()
-
-
-def _metavar(param: Param) -> str:
-    return {"int": "N", "float": "X", "bool": "BOOL", "choice": "WORD", "str": "TEXT"}.get(param.type, "LIST")
-
-
-def _help(param: Param) -> str:
-    default = param.format(param.default)
-    unit = f" {param.unit}" if param.unit and param.default is not None else ""
-    shown = f" (default: {default}{unit})" if default else ""
-    allowed = "" if param.type == "str" else f" {param.allowed[0].upper()}{param.allowed[1:]}."
-    return f"{param.help}{allowed}{shown}".replace("%", "%%")
-
-
-def _flag_value(name: str, text: str) -> Value:
-    param = next(param for param in PARAMS if param.name == name)
-    try:
-        return param.parse(text)
-    except LlamaTuiError as error:
-        raise LlamaTuiError(f"{param.flag}: {error.message}", error.hint) from error
 
 
 def _fail(error: LlamaTuiError) -> NoReturn:

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
 from llama_tui.engine.protocol import AnswerEvent, Message
-from llama_tui.errors import EngineError
+from llama_tui.errors import BadModelFile, EngineError
 from llama_tui.library import names
 from llama_tui.library.scan import Headers, ModelFile, builtin, describe, scan
 from llama_tui.paths import Paths
@@ -36,10 +36,10 @@ class Access:
     # Models
 
     async def find(self, name: str) -> ModelFile:
-        """The model of that name; raises `ModelNameError`, or `EngineError` for one that is unusable."""
+        """The model of that name; raises `ModelNameError`, or `BadModelFile` for one that is unusable."""
         file = await asyncio.to_thread(self._find, name)
         if file.problem:
-            raise EngineError(f"{file.name}: {file.problem}", file.hint)
+            raise BadModelFile(f"{file.name}: {file.problem}", file.hint)
         return file
 
     def _find(self, name: str) -> ModelFile:

@@ -1,0 +1,239 @@
+"""The shell's door without engines: arguments, help, settings, completion, the doctor's words."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from llama_tui.cli import main, top_parser
+from llama_tui.commands import COMMANDS, doctor
+from llama_tui.commands.config import commented
+from llama_tui.commands.doctor import Build
+from llama_tui.commands.engines import clock
+from llama_tui.commands.shell import Exit, exit_code, table
+from llama_tui.engine.devices import DeviceMemory
+from llama_tui.errors import BadModelFile, ContextOverflow, EngineDied, LoadFailed, MissingLlamaCpp, ModelNameError
+from llama_tui.paths import Paths
+from llama_tui.settings.params import PARAMS
+from llama_tui.settings.store import SettingsStore
+
+BUILD = Build("0.3.36", gpu_offload=False, mmap=True, mlock=True, system="CPU : AVX2 = 1")
+GPU = DeviceMemory("CUDA0", "GPU0", 80 * 1024**3, 56 * 1024**3)
+
+
+def run(*arguments: str) -> int:
+    """The exit code of a command line in this process."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0)
+
+
+class TestHelp:
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_each_has_an_example(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(name, "--help") == 0
+        said = capsys.readouterr().out
+        assert said.startswith(f"usage: llama-tui {name}")
+        assert f"examples:\n  llama-tui {name}" in said or f" llama-tui {name} " in said
+
+    def test_the_program_s_own_names_every_command(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run("--help") == 0
+        said = capsys.readouterr().out
+        for name, what in COMMANDS.items():
+            assert name in said and what in said
+
+    def test_run_has_every_parameter_and_the_exit_codes(self) -> None:
+        said = importlib.import_module("llama_tui.commands.run").parser().format_help()
+        for param in PARAMS:
+            assert (param.flag in said) == (param.name != "theme")
+        assert "130" in said and "exit codes:" in said
+
+    def test_a_model_with_a_command_s_name_is_opened_by_its_prefix(self) -> None:
+        given = top_parser().parse_args(["llama-cpp/run"])
+        assert given.model == "llama-cpp/run"
+        assert "llama-tui llama-cpp/run" in top_parser().format_help()
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["run", "guide", "hello", "--temperature", "9"], "--temperature: temperature cannot be"),
+            (["run", "guide", "hello", "--nonsense"], "unrecognized arguments: --nonsense"),
+            (["run"], "required: MODEL"),
+            (["stop"], "name an engine, or give --all"),
+            (["stop", "x", "--all"], "name an engine, or give --all"),
+            (["config", "path", "guide"], "`config path` takes nothing more"),
+            (["config", "edit"], "invalid choice"),
+            (["completion", "tcsh"], "invalid choice"),
+            (["logs", "-n", "-5"], "it must be 0 or more"),
+        ],
+    )
+    def test_wrong_ones_are_told_and_end_with_2(
+        self, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(*arguments) == Exit.USAGE
+        assert said in capsys.readouterr().err
+
+    def test_errors_have_codes(self) -> None:
+        assert exit_code(ModelNameError("")) == exit_code(BadModelFile("")) == 3
+        assert exit_code(LoadFailed("")) == exit_code(MissingLlamaCpp("")) == 4
+        assert exit_code(ContextOverflow("", "", 5, 4)) == 5
+        assert exit_code(EngineDied("", "", ())) == 1
+
+
+@pytest.mark.parametrize("name", ["llama_tui.cli", *(f"llama_tui.commands.{name}" for name in COMMANDS)])
+def test_no_command_imports_the_terminal_program(name: str) -> None:
+    code = f"import sys, {name}; print(sorted({{'textual', 'rich', 'llama_cpp'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_figures_stand_under_their_heads() -> None:
+    lines = table(("NAME", "PID"), [("a", "12345"), ("longer", "7")], frozenset({"PID"})).splitlines()
+    assert lines == ["NAME      PID", "a       12345", "longer      7"]
+    assert [clock(0), clock(62.4), clock(3725)] == ["0:00", "1:02", "1:02:05"]
+
+
+class TestLogs:
+    def test_the_latest_or_the_one_of_a_name(self, paths: Paths, capfd: pytest.CaptureFixture[str]) -> None:
+        assert run("logs") == Exit.NO_MODEL
+        assert "Logs begin with the first model" in capfd.readouterr().err
+        paths.logs.mkdir(parents=True)
+        (paths.logs / "a-b-0123456789abcdef.log").write_text("one\ntwo\nthree\n")
+        (paths.logs / "guide-0123456789abcdef.log").write_text("four\nfive")
+        assert run("logs", "llama-cpp/folder/A-b.gguf", "-n", "2") == 0
+        assert capfd.readouterr().out == "two\nthree\n"
+        assert run("logs", "guide") == 0
+        assert capfd.readouterr().out == "four\nfive"
+        assert run("logs", "guid") == Exit.NO_MODEL
+        assert "There are logs of a-b, guide." in capfd.readouterr().err
+
+
+class TestConfig:
+    def test_init_writes_what_changes_nothing_and_never_twice(
+        self, paths: Paths, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run("config", "init") == 0
+        assert capsys.readouterr().out.strip() == str(paths.config_file)
+        paths.config_file.write_text(paths.config_file.read_text() + "n_ctx = 4096\n")
+        assert run("config", "init") == Exit.FAILED
+        assert paths.config_file.read_text().endswith("n_ctx = 4096\n")
+
+    def test_every_setting_of_it_is_valid_once_its_mark_is_taken_away(self, paths: Paths) -> None:
+        lines = [line.removeprefix("#") if line[1:2].isalpha() else line for line in commented().splitlines()]
+        paths.config.mkdir(parents=True)
+        paths.config_file.write_text("\n".join(lines))
+        store = SettingsStore(paths, {}, {})
+        store.load()
+        assert store.problems == []
+        assert {name: setting.origin for name, setting in store.resolve().items()} == dict.fromkeys(
+            (param.name for param in PARAMS), "config"
+        )
+        assert all(
+            setting.value == param.default for param, setting in zip(PARAMS, store.resolve().values(), strict=True)
+        )
+
+    def test_show_has_origins_and_problems(
+        self, paths: Paths, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        paths.config.mkdir(parents=True)
+        paths.config_file.write_text("top_k = 9\n[models.guide]\ntemperature = 0.1\n")
+        monkeypatch.setenv("LLAMA_CPP_N_CTX", "512")
+        assert run("config", "show", "guide") == 0
+        rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+        assert rows["top_k"] == ["9", "config.toml"]
+        assert rows["temperature"] == ["0.1", "config.toml"]
+        assert rows["n_ctx"] == ["512", "LLAMA_CPP_N_CTX"]
+        assert rows["top_p"] == ["0.95", "default"]
+        assert run("config", "show", "--json") == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert shown["temperature"] == {"value": 0.7, "origin": "default", "source": ""}
+        paths.config_file.write_text("top_k = 'many'\n")
+        assert run("config", "show") == Exit.FAILED
+        assert "config.toml, line 1: top_k cannot be 'many'" in capsys.readouterr().err
+
+
+class TestCompletion:
+    def complete(self, *words: str) -> set[str]:
+        """What bash offers for the last of these words."""
+        script = subprocess.run(
+            [sys.executable, "-m", "llama_tui", "completion", "bash"], check=True, capture_output=True, text=True
+        ).stdout
+        quoted = " ".join(f"'{word}'" for word in ("llama-tui", *words))
+        asked = f"\nCOMP_WORDS=({quoted}); COMP_CWORD={len(words)}; _llama_tui; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        done = subprocess.run(
+            ["bash", "-c", script + asked], check=True, capture_output=True, text=True, cwd="/proc/self"
+        )
+        return set(done.stdout.split())
+
+    @pytest.mark.skipif(not shutil.which("bash"), reason="no bash")
+    def test_bash(self) -> None:
+        assert {"run", "ps", "doctor"} <= self.complete("")
+        assert self.complete("run", "guide", "--temp") == {"--temperature"}
+        assert self.complete("run", "guide", "--flash-attn", "o") == {"on", "off"}
+        assert {"show", "path", "init"} <= self.complete("config", "")
+        assert self.complete("ps", "--") == {"--help", "--json"}
+        assert "--version" in self.complete("--")
+
+    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+    def test_the_script_is_whole(self, shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run("completion", shell) == 0
+        script = capsys.readouterr().out
+        for param in PARAMS:
+            assert (param.flag if shell != "fish" else f"-l {param.flag[2:]} ") in script
+        if shutil.which(shell):
+            (tmp_path / "script").write_text(script)
+            subprocess.run([shell, "-n", tmp_path / "script"], check=True)
+
+
+class TestDoctor:
+    def test_why_a_gpu_is_not_used(self) -> None:
+        def said(*arguments: object) -> list[tuple[str, str]]:
+            return [(finding.state, finding.text) for finding in doctor.gpus(*arguments)]  # type: ignore[arg-type]
+
+        able = msgspec.structs.replace(BUILD, gpu_offload=True)
+        assert said([], BUILD, 0, {}) == [("note", "no NVIDIA GPU or no driver")]
+        assert "CUDA_VISIBLE_DEVICES is ''" in said([], BUILD, 0, {"CUDA_VISIBLE_DEVICES": ""})[0][1]
+        assert said([GPU], BUILD, -1, {})[0] == ("fine", "GPU0: 24G of 80G free")
+        assert said([GPU], BUILD, -1, {})[1] == ("problem", "not used: llama-cpp-python was built without GPU support")
+        assert said([GPU], able, 0, {})[1] == ("note", "not used: n_gpu_layers is 0")
+        assert len(said([GPU], able, -1, {})) == 1
+        assert len(said([GPU], "no module", -1, {})) == 1
+
+    def test_the_terminal(self) -> None:
+        def said(**environ: str) -> str:
+            return " ".join(f"{f.state}: {f.text} {f.hint}" for f in doctor.terminal(environ, is_terminal=True))
+
+        assert said(TERM="xterm-256color", COLORTERM="truecolor") == "fine: TERM is xterm-256color: 16 million colours "
+        assert "256 colours" in said(TERM="xterm-256color")
+        assert "problem: TERM is not set" in said()
+        assert "set-clipboard" in said(TERM="tmux-256color", TMUX="/tmp/x")
+        assert "OSC 52" in said(TERM="xterm", SSH_TTY="/dev/pts/1")
+
+    def test_a_whole_report(self, paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+        paths.config.mkdir(parents=True)
+        paths.config_file.write_text("n_ctxx = 1\n")
+        assert run("doctor") == Exit.FAILED
+        said = capsys.readouterr().out
+        assert "✗" in said and "There is no setting n_ctxx" in said and "Do you mean n_ctx?" in said
+        assert "llama_models does not exist" in said
+        paths.config_file.unlink()
+        assert run("doctor", "--json") == 0
+        findings = json.loads(capsys.readouterr().out)
+        assert {"program", "llama-cpp-python", "GPUs", "memory", "folders", "terminal", "settings"} == {
+            finding["area"] for finding in findings
+        }
+
+    def test_a_build_that_cannot_be_imported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        package = tmp_path / "llama_cpp"
+        package.mkdir()
+        (package / "__init__.py").write_text('raise OSError("libcudart.so.12: cannot open shared object file")')
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        assert doctor.probe() == "OSError: libcudart.so.12: cannot open shared object file"

@@ -1,0 +1,204 @@
+"""`llama-tui doctor`: what this installation can do, and what is in its way."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Literal
+
+import msgspec
+
+from llama_tui.commands.shell import Exit, command, compose
+from llama_tui.engine.devices import DeviceMemory, Gpus, ram
+from llama_tui.engine.install import install_hint
+from llama_tui.errors import LlamaTuiError
+from llama_tui.library.files import find
+from llama_tui.library.units import short_size
+from llama_tui.paths import Paths, private
+from llama_tui.settings.store import SettingsStore
+
+_EPILOG = """\
+examples:
+  llama-tui doctor
+  llama-tui doctor --json | jq '.[] | select(.state == "problem")'
+
+Exit codes: 0 nothing is in the way, 1 there are problems (marked ✗), 2 wrong arguments."""
+
+_PROBE_SECONDS = 60.0
+_PROBE = """
+import json, llama_cpp
+print(json.dumps({
+    "version": llama_cpp.__version__,
+    "gpu_offload": bool(llama_cpp.llama_supports_gpu_offload()),
+    "mmap": bool(llama_cpp.llama_supports_mmap()),
+    "mlock": bool(llama_cpp.llama_supports_mlock()),
+    "system": llama_cpp.llama_print_system_info().decode("utf-8", "replace"),
+}))
+"""
+_MARKS = {"fine": "✓", "note": "·", "problem": "✗"}
+
+
+class Build(msgspec.Struct, frozen=True):
+    """What the installed llama-cpp-python says of itself."""
+
+    version: str
+    gpu_offload: bool
+    mmap: bool
+    mlock: bool
+    system: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report; `hint` says what to do about it."""
+
+    area: str
+    state: Literal["fine", "note", "problem"]
+    text: str
+    hint: str = ""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of `doctor`."""
+    made = command("doctor", "[--json]", "Check the installation, the GPUs, the folders and the terminal.", _EPILOG)
+    made.add_argument("--json", action="store_true", help="write one JSON array of findings")
+    return made
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the report; returns the exit code."""
+    given = parser().parse_args(arguments)
+    findings = list(_findings())
+    if given.json:
+        print(msgspec.json.format(msgspec.json.encode(findings)).decode(), flush=True)
+    else:
+        area = ""
+        for finding in findings:
+            if finding.area != area:
+                area = finding.area
+                print(area)
+            print(f"  {_MARKS[finding.state]} {finding.text}")
+            for line in finding.hint.splitlines():
+                print(f"      {line}")
+        sys.stdout.flush()
+    return Exit.FAILED if any(finding.state == "problem" for finding in findings) else Exit.OK
+
+
+def _findings() -> Iterator[Finding]:
+    paths, settings = compose()
+    python = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield Finding("program", "fine", f"llama-tui {metadata.version('llama-tui')}, {python}")
+    build = probe()
+    yield from _build(build)
+    layers = settings.values()["n_gpu_layers"]
+    yield from gpus(Gpus().read(), build, layers, os.environ)
+    memory = ram()
+    free = short_size(memory.total - memory.used)
+    yield Finding("memory", "fine", f"RAM: {free} of {short_size(memory.total)} free")
+    yield from _folders(paths, settings)
+    yield from terminal(os.environ, is_terminal=sys.stdout.isatty())
+    if not settings.problems:
+        there = "" if paths.config_file.exists() else " (not there; `llama-tui config init` begins it)"
+        yield Finding("settings", "fine", f"{paths.config_file}{there}")
+    for problem in settings.problems:
+        yield Finding("settings", "problem", problem.message, problem.hint)
+
+
+def probe() -> Build | str:
+    """What the installed build can do, or why it cannot be used. In a process of its own: it may crash."""
+    try:
+        done = subprocess.run(
+            (sys.executable, "-c", _PROBE), capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"importing it took longer than {_PROBE_SECONDS:.0f} s"
+    lines = done.stdout.splitlines()
+    try:
+        return msgspec.json.decode(lines[-1] if lines else "", type=Build)
+    except msgspec.DecodeError:
+        said = done.stderr.strip().splitlines()
+        return said[-1] if said else f"it ended with exit code {done.returncode}"
+
+
+def _build(build: Build | str) -> Iterator[Finding]:
+    area = "llama-cpp-python"
+    if isinstance(build, str):
+        yield Finding(area, "problem", f"cannot be used: {build}", install_hint())
+        return
+    yield Finding(area, "fine", f"version {build.version}, GPU offload: {'yes' if build.gpu_offload else 'no'}")
+    yield Finding(area, "note", " ".join(build.system.split()))
+
+
+def gpus(
+    found: Sequence[DeviceMemory], build: Build | str, n_gpu_layers: object, environ: Mapping[str, str]
+) -> Iterator[Finding]:
+    """The GPUs that NVML shows, and why they are not used."""
+    for gpu in found:
+        free = short_size(gpu.total - gpu.used)
+        yield Finding("GPUs", "fine", f"{gpu.label}: {free} of {short_size(gpu.total)} free")
+    offload = isinstance(build, Build) and build.gpu_offload
+    if not found:
+        hidden = environ.get("CUDA_VISIBLE_DEVICES")
+        if hidden is not None:
+            yield Finding("GPUs", "note", f"no NVIDIA GPU is visible (CUDA_VISIBLE_DEVICES is {hidden!r})")
+        else:
+            more = "; the build can use a GPU of another kind" if offload else ""
+            yield Finding("GPUs", "note", f"no NVIDIA GPU or no driver{more}")
+    elif isinstance(build, str):
+        return
+    elif not offload:
+        yield Finding("GPUs", "problem", "not used: llama-cpp-python was built without GPU support", install_hint())
+    elif n_gpu_layers == 0:
+        yield Finding(
+            "GPUs", "note", "not used: n_gpu_layers is 0", "Set n_gpu_layers = -1 in config.toml for all layers."
+        )
+
+
+def _folders(paths: Paths, settings: SettingsStore) -> Iterator[Finding]:
+    for folder in settings.model_dirs():
+        if folder.is_dir():
+            count = len(find([folder]))
+            yield Finding("folders", "fine", f"models: {folder} ({count:,} GGUF model{'' if count == 1 else 's'})")
+        else:
+            hint = "Make it, or set model_dir or LLAMA_CPP_MODEL_DIR."
+            yield Finding("folders", "note", f"models: {folder} does not exist", hint)
+    try:
+        private(paths.runtime)
+    except LlamaTuiError as error:
+        yield Finding("folders", "problem", error.message, error.hint)
+    else:
+        yield Finding("folders", "fine", f"sockets: {paths.runtime}")
+    for what, folder in (("conversations", paths.data), ("logs", paths.logs)):
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if os.access(there, os.W_OK):
+            yield Finding("folders", "fine", f"{what}: {folder}")
+        else:
+            yield Finding("folders", "problem", f"{what}: {there} cannot be written", "Check its owner and mode.")
+
+
+def terminal(environ: Mapping[str, str], *, is_terminal: bool) -> Iterator[Finding]:
+    """What the terminal says of itself."""
+    term = environ.get("TERM", "")
+    if term in ("", "dumb"):
+        yield Finding("terminal", "problem", f"TERM is {term or 'not set'}: the terminal program cannot draw",
+                      "Set TERM, for example to xterm-256color.")  # fmt: skip
+    else:
+        deep = environ.get("COLORTERM", "") in ("truecolor", "24bit")
+        colours = "16 million colours" if deep else "256 colours" if "256" in term else "16 colours or fewer"
+        hint = "" if deep else "If your terminal has true colour: export COLORTERM=truecolor"
+        yield Finding("terminal", "fine" if deep else "note", f"TERM is {term}: {colours}", hint)
+    if environ.get("NO_COLOR"):
+        yield Finding("terminal", "note", "NO_COLOR is set")
+    if "TMUX" in environ:
+        yield Finding("terminal", "note", "inside tmux", "Copying needs `set -g set-clipboard on` in tmux.conf.")
+    if "SSH_CONNECTION" in environ or "SSH_TTY" in environ:
+        yield Finding("terminal", "note", "over SSH: copying goes through the terminal (OSC 52)",
+                      "If nothing arrives in your clipboard, allow OSC 52 in the terminal's settings.")  # fmt: skip
+    if not is_terminal:
+        yield Finding("terminal", "note", "standard output is no terminal here")

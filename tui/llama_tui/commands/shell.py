@@ -1,0 +1,91 @@
+"""What the commands share: exit codes, how errors and tables are printed, the settings."""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import os
+import sys
+from collections.abc import Sequence
+
+from llama_tui.errors import BadModelFile, ContextOverflow, EngineDied, LlamaTuiError, LoadFailed, ModelNameError
+from llama_tui.paths import Paths
+from llama_tui.settings.store import SettingsStore
+from llama_tui.settings.values import Values
+
+
+class Exit(enum.IntEnum):
+    """Exit codes. Above 128: ended by the signal of that number, less 128."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NO_MODEL = 3
+    NOT_LOADED = 4
+    TOO_LONG = 5
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+
+
+EXITS = """\
+exit codes:
+  0    all is well
+  1    it failed: the message says why
+  2    wrong arguments
+  3    there is no such model, or its file is unusable
+  4    the model could not be loaded
+  5    the prompt is longer than the context
+  130  interrupted (ctrl+c); 129 hung up, 143 terminated, 141 the reader closed the pipe"""
+
+
+def command(name: str, usage: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """A parser whose help keeps the line breaks of its texts."""
+    return argparse.ArgumentParser(
+        prog=f"llama-tui {name}",
+        usage=f"llama-tui {name} {usage}".rstrip(),
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def compose(flags: Values | None = None) -> tuple[Paths, SettingsStore]:
+    """The user's folders and settings, read."""
+    paths = Paths.default()
+    settings = SettingsStore(paths, os.environ, flags or {})
+    settings.load()
+    return paths, settings
+
+
+def report(error: LlamaTuiError) -> None:
+    """An error for a person, on standard error: what is wrong, what explains it, what to do."""
+    lines = [f"llama-tui: {error.message}"]
+    if isinstance(error, EngineDied | LoadFailed):
+        lines += [f"  {line}" for line in error.log]
+    if error.hint:
+        lines.append(error.hint)
+    print("\n".join(lines), file=sys.stderr)
+
+
+def exit_code(error: LlamaTuiError) -> Exit:
+    """The exit code that stands for an error."""
+    match error:
+        case ModelNameError() | BadModelFile():
+            return Exit.NO_MODEL
+        case LoadFailed():
+            return Exit.NOT_LOADED
+        case ContextOverflow():
+            return Exit.TOO_LONG
+        case _:
+            return Exit.FAILED
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[str] = frozenset()) -> str:
+    """Columns under their heads; those of `right` aligned to the right, as figures are."""
+    widths = [max(len(row[place]) for row in [heads, *rows]) for place in range(len(heads))]
+    lines: list[str] = []
+    for row in [heads, *rows]:
+        cells = zip(heads, row, widths, strict=True)
+        lines.append("  ".join(f"{cell:>{w}}" if head in right else f"{cell:<{w}}" for head, cell, w in cells).rstrip())
+    return "\n".join(lines)
