@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -139,6 +140,16 @@ class TestCreate:
         drawn, random = await ask(n=2)
         assert random[0] != random[1] and drawn[0] != drawn[1]
 
+    async def test_many_at_once_share_one_engine_and_wait_for_their_turn(
+        self, client: Client, model: str, paths: Paths
+    ) -> None:
+        async def ask() -> int:
+            response = await client.chat.completions.create(model=model, messages=HELLO, max_tokens=3, ignore_eos=True)
+            return response.usage.completion_tokens
+
+        assert await asyncio.gather(*(ask() for _ in range(8))) == [3] * 8
+        assert len(pids(paths)) == 1
+
     async def test_usage_of_several_counts_the_prompt_once(self, client: Client, model: str) -> None:
         usage = (
             await client.chat.completions.create(model=model, messages=HELLO, max_tokens=5, ignore_eos=True, n=3)
@@ -222,6 +233,14 @@ class TestStream:
                 if chunk.choices[0].delta.content:
                     break
             assert await generating(paths) == 1
+        await nothing_generates(paths)
+
+    async def test_dropping_it_stops_the_generation_too(self, client: Client, model: str, paths: Paths) -> None:
+        async def look() -> None:
+            stream = await client.chat.completions.create(model=model, messages=HELLO, stream=True, **ENDLESS)
+            assert (await anext(stream)).choices[0].delta.role == "assistant"
+
+        await look()
         await nothing_generates(paths)
 
     async def test_several_answers_are_told_apart(self, client: Client, model: str) -> None:
@@ -407,6 +426,26 @@ class TestSync:
         asyncio.run(nothing_generates(paths))
         client.close(unload=True)
         assert pids(paths) == []
+
+    def test_an_interrupt_stops_the_generation_and_the_client_goes_on(self, model: str, paths: Paths) -> None:
+        client = SyncClient()
+        client.models.load(model, n_ctx=32768, n_threads=1)
+
+        def interrupt() -> None:
+            deadline = time.monotonic() + PATIENCE
+            while not asyncio.run(generating(paths)) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        helper = threading.Thread(target=interrupt)
+        helper.start()
+        with pytest.raises(KeyboardInterrupt):
+            client.chat.completions.create(model=model, messages=HELLO, stream=False, **ENDLESS)
+        helper.join()
+        asyncio.run(nothing_generates(paths))
+        response = client.chat.completions.create(model=model, messages=HELLO, stream=False, **SHORT)
+        assert response.usage.completion_tokens == 2
+        client.close(unload=True)
 
     def test_one_that_is_dropped_leaves_no_thread(self) -> None:
         before = threading.active_count()
