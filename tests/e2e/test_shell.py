@@ -163,6 +163,21 @@ class TestRun:
         assert len(engines(paths)) == 1
         until(idle, "the engine generates no more")
 
+    def test_a_signal_is_heard_while_the_model_loads(
+        self, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        package = tmp_path / "llama_cpp"
+        package.mkdir()
+        (package / "__init__.py").write_text("import time\ntime.sleep(3600)")
+        before = os.environ.get("PYTHONPATH", "")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), before])))
+        with started("run", "guide", QUESTION, "--unload") as process:
+            until(lambda: [engine["state"] for engine in listed()] == ["loading"], "it loads")
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=PATIENCE) == (b"", b"")
+            assert process.returncode == 130
+        assert not engines(paths)
+
     @pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets the size of a pipe")
     def test_a_signal_is_heard_though_nobody_reads(self) -> None:
         reader, writer = os.pipe()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
 from llama_tui.engine.protocol import Message
@@ -67,8 +68,6 @@ def conversation(messages: object) -> tuple[Message, ...]:
 
 def _message(number: int, item: object) -> Message:
     where = f"messages[{number}]"
-    if isinstance(item, Message):
-        return item
     if not isinstance(item, Mapping):
         raise BadArgument(f"{where} is {_kind(item)}, not a dictionary", 'It needs "role" and "content"')
     fields = cast("Mapping[str, object]", item)
@@ -91,8 +90,6 @@ def choices(n: object) -> int:
 
 def model_name(model: object) -> str:
     """The name of a model as text, a path too; raises `BadArgument`."""
-    from pathlib import Path
-
     if isinstance(model, Path):
         return str(model.absolute())
     if not isinstance(model, str):

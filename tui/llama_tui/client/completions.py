@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, overload
 
@@ -28,6 +29,9 @@ from llama_tui.errors import EngineError
 from llama_tui.library.scan import ModelFile
 from llama_tui.settings.params import BY_NAME
 from llama_tui.settings.values import Value
+
+Messages = Sequence[Mapping[str, object]]
+"""A conversation: each message has a "role" (system, user or assistant) and a "content"."""
 
 _NAMES = ("model", "messages", "stream", "n")
 
@@ -63,16 +67,21 @@ class Completions:
 
     @overload
     async def create(
-        self, *, model: object, messages: object, stream: Literal[False] = False, n: int = 1, **parameters: object
+        self, *, model: str | Path, messages: Messages, stream: Literal[False] = False, n: int = 1, **parameters: object
     ) -> ChatCompletion: ...
 
     @overload
     async def create(
-        self, *, model: object, messages: object, stream: Literal[True], n: int = 1, **parameters: object
+        self, *, model: str | Path, messages: Messages, stream: Literal[True], n: int = 1, **parameters: object
     ) -> ChunkStream: ...
 
+    @overload
     async def create(
-        self, *, model: object, messages: object, stream: bool = False, n: int = 1, **parameters: object
+        self, *, model: str | Path, messages: Messages, stream: bool, n: int = 1, **parameters: object
+    ) -> ChatCompletion | ChunkStream: ...
+
+    async def create(
+        self, *, model: str | Path, messages: Messages, stream: bool = False, n: int = 1, **parameters: object
     ) -> ChatCompletion | ChunkStream:
         """Answer a conversation, loading the model first where no engine has it with these load
         parameters.

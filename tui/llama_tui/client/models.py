@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 from llama_tui.chat.access import Access
 from llama_tui.client import arguments
@@ -26,7 +27,7 @@ class Models:
         await access.running()
         return tuple(_model(file, access.engines_of(file)) for file in files)
 
-    async def load(self, model: object, **parameters: object) -> LoadedModel:
+    async def load(self, model: str | Path, **parameters: object) -> LoadedModel:
         """Load a model, or find the engine that has it with these load parameters, and wait until
         it is ready. Raises as `create` does."""
         given = arguments.parameters(parameters, ("load",), ("model",))
@@ -42,7 +43,7 @@ class Models:
             return await self.load(model, **parameters)  # unloaded by somebody else meanwhile
         return LoadedModel(file.name, str(file.path), engine.pid, engine.state.model.n_ctx)
 
-    async def unload(self, model: object) -> int:
+    async def unload(self, model: str | Path) -> int:
         """End every engine of a model, whoever started it; how many there were."""
         access = self._access()
         file = await access.find(arguments.model_name(model))

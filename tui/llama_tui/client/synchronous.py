@@ -9,11 +9,12 @@ from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
 from llama_tui.client.asynchronous import Client
-from llama_tui.client.completions import ChunkStream
+from llama_tui.client.completions import ChunkStream, Messages
 from llama_tui.client.responses import ChatCompletion, ChatCompletionChunk, LoadedModel, Model
 from llama_tui.errors import LlamaTuiError
 
@@ -110,16 +111,21 @@ class SyncCompletions:
 
     @overload
     def create(
-        self, *, model: object, messages: object, stream: Literal[False] = False, n: int = 1, **parameters: object
+        self, *, model: str | Path, messages: Messages, stream: Literal[False] = False, n: int = 1, **parameters: object
     ) -> ChatCompletion: ...
 
     @overload
     def create(
-        self, *, model: object, messages: object, stream: Literal[True], n: int = 1, **parameters: object
+        self, *, model: str | Path, messages: Messages, stream: Literal[True], n: int = 1, **parameters: object
     ) -> SyncChunkStream: ...
 
+    @overload
     def create(
-        self, *, model: object, messages: object, stream: bool = False, n: int = 1, **parameters: object
+        self, *, model: str | Path, messages: Messages, stream: bool, n: int = 1, **parameters: object
+    ) -> ChatCompletion | SyncChunkStream: ...
+
+    def create(
+        self, *, model: str | Path, messages: Messages, stream: bool = False, n: int = 1, **parameters: object
     ) -> ChatCompletion | SyncChunkStream:
         """As `Completions.create`."""
         create = self._client.chat.completions.create
@@ -140,11 +146,11 @@ class SyncModels:
         """As `Models.list`."""
         return self._thread.run(self._models.list())
 
-    def load(self, model: object, **parameters: object) -> LoadedModel:
+    def load(self, model: str | Path, **parameters: object) -> LoadedModel:
         """As `Models.load`."""
         return self._thread.run(self._models.load(model, **parameters))
 
-    def unload(self, model: object) -> int:
+    def unload(self, model: str | Path) -> int:
         """As `Models.unload`."""
         return self._thread.run(self._models.unload(model))
 
