@@ -26,7 +26,7 @@ def extremes(param: Param) -> list[Value]:
     """The ends of what a parameter may be."""
     bounds = [bound for bound in (param.minimum, param.maximum) if bound is not None]
     values: dict[str, list[Value]] = {
-        "bool": [False, True],
+        "bool": [False, True, *([None] if param.none_word else [])],
         "int": [int(bound) for bound in bounds],
         "float": [*map(float, bounds), 1e-30],
         "strings": [(), ("",), ("é\n", "x" * 5000, "\0")],

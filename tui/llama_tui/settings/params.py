@@ -44,6 +44,11 @@ PARAMS: tuple[Param, ...] = (
         help="Go on where the model would end its answer.",
     ),
     _sampling(
+        name="thinking", type="bool", default=None, group="chat",
+        help="Whether a model that can think before it answers shall; model = its own way.",
+        none_word="model",
+    ),
+    _sampling(
         name="temperature", type="float", default=0.7, group="sampling",
         help="Higher is more varied, lower more certain; 0 always takes the likeliest token.",
         minimum=0, maximum=5, step=0.1,
