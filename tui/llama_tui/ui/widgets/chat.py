@@ -15,7 +15,16 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from llama_tui.chat.conversation import Conversation
-from llama_tui.chat.session import ChatEvent, NotKept, SendRefused, TurnAdded, TurnEnded, TurnGrew, TurnWaits
+from llama_tui.chat.session import (
+    ChatEvent,
+    NotKept,
+    SendRefused,
+    TurnAdded,
+    TurnEnded,
+    TurnGrew,
+    TurnNoticed,
+    TurnWaits,
+)
 from llama_tui.errors import EngineDied, LlamaTuiError, LoadFailed
 from llama_tui.ui.entry import Entry
 from llama_tui.ui.present import entries_of, entries_of_turn
@@ -52,7 +61,9 @@ class ChatPane(Vertical):
         self.progress = Progress()
         self._first_token: float | None = None
         self._begun = False
+        self._thinking = False
         self._told = 0
+        self._noticed: set[str] = set()
 
     def compose(self) -> ComposeResult:
         """Transcript, suggestions, prompt."""
@@ -83,6 +94,7 @@ class ChatPane(Vertical):
     def show(self, conversation: Conversation, suggestions: tuple[str, ...], model: str) -> None:
         """Show a whole conversation, or how to begin one."""
         entries = entries_of(conversation)
+        self._noticed.clear()
         self._entitle(conversation)
         self._begun = bool(entries)
         self.transcript.show(entries or [_welcome(model, guided=bool(suggestions))])
@@ -114,17 +126,36 @@ class ChatPane(Vertical):
                 self.progress = Progress(f"{doing}{share}", done)
                 self.transcript.update(turn_id, footer=f"{doing}{share} …")
                 self._first_token = None
-            case TurnGrew(turn_id, text, n_tokens, n_past):
+            case TurnNoticed(turn_id, text):
+                if text not in self._noticed:  # one template says the same of every question
+                    self._noticed.add(text)
+                    self.transcript.append(Entry(key=f"{turn_id}-notice", role="notice", text=text))
+            case TurnGrew(turn_id, text, n_tokens, n_past, kind, n_reasoning):
                 now = time.monotonic()
                 if self._first_token is None:
                     self._first_token = now
                     self.transcript.update(turn_id, footer="")
                 took = now - self._first_token
                 self.progress = Progress("", n_past, (n_tokens - 1) / took if took > 0.2 else None)
+                if kind == "reasoning":
+                    self._thinking = True
+                    self.transcript.think(turn_id, text)
+                    return
+                if self._thinking:
+                    self._thinking = False
+                    self.transcript.update(turn_id, thought_tokens=n_reasoning)
                 self.transcript.stream(turn_id, text)
             case TurnEnded(turn):
                 whole, *trouble = entries_of_turn(conversation, turn)
-                self.transcript.update(turn.id, text=whole.text, footer=whole.footer, streaming=False)
+                self._thinking = False
+                self.transcript.update(
+                    turn.id,
+                    text=whole.text,
+                    thought=whole.thought,
+                    thought_tokens=whole.thought_tokens,
+                    footer=whole.footer,
+                    streaming=False,
+                )
                 for entry in trouble:
                     self.transcript.append(entry)
                 speed = turn.figures.tokens_per_second if turn.figures else None
