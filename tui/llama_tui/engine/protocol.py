@@ -216,9 +216,27 @@ class Prefilled(msgspec.Struct, frozen=True, tag="prefilled"):
     total: int
 
 
+class Alternative(msgspec.Struct, frozen=True):
+    """A token that could have come, with the natural logarithm of its probability."""
+
+    token: int
+    text: str
+    logprob: float
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """The same of a token that came; `top` holds the likeliest there, the likeliest first."""
+
+    token: int
+    text: str
+    logprob: float
+    top: tuple[Alternative, ...] = ()
+
+
 class Token(msgspec.Struct, frozen=True, tag="token"):
     """The next text, of one or several tokens: of the answer, or of the reasoning before it.
-    `n_tokens` counts both so far, `n_reasoning` those of the reasoning."""
+    `n_tokens` counts both so far, `n_reasoning` those of the reasoning.
+    `logprobs` are of the tokens since the last event, before any sampler, where they were asked for."""
 
     id: int
     generation: str
@@ -227,6 +245,7 @@ class Token(msgspec.Struct, frozen=True, tag="token"):
     n_tokens: int
     kind: TokenKind = "answer"
     n_reasoning: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):

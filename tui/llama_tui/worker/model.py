@@ -227,6 +227,10 @@ class Model:
             self._pieces[token] = piece
             return piece
 
+    def token_text(self, token: int) -> str:
+        """A token as a person reads it, control tokens too."""
+        return self._to_piece(token, special=True).decode("utf-8", "replace")
+
     def _to_piece(self, token: int, *, special: bool) -> bytes:
         buffer, size = self._piece_buffer, _PIECE_BYTES
         count = llama.llama_token_to_piece(self.vocab, token, buffer, size, 0, special)
