@@ -21,6 +21,7 @@ from llama_tui.worker.binding import AbortFlag, Log, initialize
 from llama_tui.worker.decode import Decoder
 from llama_tui.worker.model import Model
 from llama_tui.worker.sampler import Sampler
+from llama_tui.worker.text import AnswerText
 from llama_tui.worker.threads import physical_cores
 
 PROMPT = "How do I switch models?"
@@ -41,7 +42,7 @@ class Ours:
         self._decoder.reuse(prompt)
         self._decoder.prefill(prompt, lambda _done, _total: None)
         sampler = Sampler(wanted, self._model.vocab, self._model.n_ctx, 0)
-        outcome = self._decoder.generate(prompt, sampler, wanted, lambda _text, _count: None)
+        outcome = self._decoder.generate(prompt, sampler, wanted, AnswerText(()), lambda *_told: None)
         sampler.close()
         assert outcome.first_token is not None and outcome.completion_tokens == count
         return (count - 1) / (outcome.ended - outcome.first_token)

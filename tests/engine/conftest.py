@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +61,13 @@ async def first(events: AsyncGenerator[AnswerEvent, None], kind: type[AnswerEven
 
 
 def text_of(events: list[AnswerEvent]) -> str:
-    """The text of an answer."""
-    return "".join(event.text for event in events if isinstance(event, Token))
+    """The text of an answer, without its reasoning."""
+    return "".join(event.text for event in events if isinstance(event, Token) and event.kind == "answer")
+
+
+def reasoning_of(events: list[AnswerEvent]) -> str:
+    """What the model thought before it answered."""
+    return "".join(event.text for event in events if isinstance(event, Token) and event.kind == "reasoning")
 
 
 def end_of(events: list[AnswerEvent]) -> Finished:
@@ -164,4 +170,5 @@ def fake_llama_cpp(folder: Path, source: str, monkeypatch: pytest.MonkeyPatch) -
     lines = source.strip("\n").splitlines()
     margin = len(lines[0]) - len(lines[0].lstrip())
     (package / "__init__.py").write_text("\n".join(line[margin:] for line in lines))
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    known = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *([known] if known else [])]))

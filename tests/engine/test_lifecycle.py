@@ -455,6 +455,7 @@ class TestMissingLlamaCpp:
         from llama_tui.errors import MissingLlamaCpp
 
         source, said = case
+        before = os.environ.get("PYTHONPATH", "")
         fake_llama_cpp(tmp_path / "fake", source, monkeypatch)
         engine = await pool.acquire("tiny", tiny_model, load_params())
         await until(lambda: engine.condition == "failed")
@@ -463,5 +464,5 @@ class TestMissingLlamaCpp:
         for flag in ("GGML_CUDA", "GGML_METAL", "GGML_HIP", "GGML_VULKAN"):
             assert f'CMAKE_ARGS="-D{flag}=on"' in engine.error.hint
         await until(lambda: gone(engine.pid))
-        monkeypatch.delenv("PYTHONPATH")
+        monkeypatch.setenv("PYTHONPATH", before)
         await answered(await pool.acquire("tiny", tiny_model, load_params()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from llama_tui.engine.pool import Pool
-from llama_tui.engine.protocol import Message
+from llama_tui.engine.protocol import Message, Started
 from llama_tui.errors import EngineError, LoadFailed
 from tests import ggufs
 from tests.conftest import CORPUS
@@ -71,10 +72,6 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "missing vocabulary": (lambda path: ggufs.write_tiny_llama(path, drop_key="tokenizer.ggml.tokens"), "vocab|tokens"),
     "metadata alone": (lambda path: ggufs.write_metadata_only(path, {}), ""),
-    "broken template": (
-        lambda path: ggufs.write_tiny_llama(path, chat_template="{% for m in messages %}"),
-        "chat template is not valid Jinja",
-    ),
 }
 
 
@@ -88,7 +85,7 @@ class TestBrokenFiles:
         import re
 
         assert re.search(reason, error.message), error.message
-        assert "broken" in error.message or "template" in error.message
+        assert "broken" in error.message
         assert len(error.message) > len("llama.cpp could not load broken") + 5
         assert error.hint
 
@@ -132,15 +129,40 @@ class TestTemplates:
         other = await pool.acquire("tiny", tiny_model, load_params())
         assert said == text_of(await collect(other.generate("g", HELLO, {**GREEDY, "max_tokens": 30})))
 
-    async def test_one_that_rejects_everything_fails_the_answer_not_the_engine(
-        self, pool: Pool, tmp_path: Path
+    @pytest.mark.parametrize(
+        ("source", "reason"),
+        [
+            (
+                "{% if messages[0].content == 'hello there' %}{{ raise_exception('I said no') }}{% endif %}x",
+                "I said no",
+            ),
+            ("{% for m in messages %}", "not valid Jinja"),
+            ("{{ 9 ** (9 ** 99) }}", "was stopped"),
+        ],
+    )
+    async def test_one_that_cannot_be_used_is_replaced_and_named(
+        self, pool: Pool, tmp_path: Path, tiny_model: Path, source: str, reason: str
     ) -> None:
-        source = "{% if messages[0].content == 'no' %}{{ raise_exception('I said no') }}{% endif %}x"
         path = ggufs.write_tiny_llama(tmp_path / "picky.gguf", chat_template=source)
         engine = await pool.acquire("picky", path, load_params())
-        with pytest.raises(EngineError, match="I said no"):
-            await collect(engine.generate("a", (Message("user", "no"),), {}))
-        assert end_of(await collect(engine.generate("b", HELLO, {"max_tokens": 2}))).completion_tokens == 2
+        events = await collect(engine.generate("a", HELLO, {**GREEDY, "max_tokens": 30}))
+        started = next(event for event in events if isinstance(event, Started))
+        assert started.template == "fallback"
+        assert "picky" in started.notice
+        assert reason in started.notice
+        # The tokens of ChatML are there, so the neutral one is the same as the other model's own.
+        other = await pool.acquire("tiny", tiny_model, load_params())
+        events_there = await collect(other.generate("g", HELLO, {**GREEDY, "max_tokens": 30}))
+        assert text_of(events) == text_of(events_there)
+        started = next(event for event in events_there if isinstance(event, Started))
+        assert (started.template, started.notice) == ("model", "")
+
+    async def test_its_process_ends_with_the_engine(self, pool: Pool, tiny_model: Path) -> None:
+        engine = await ready(await pool.acquire("tiny", tiny_model, load_params()))
+        (renderer,) = psutil.Process(engine.pid).children()
+        assert "llama_tui.worker.renderer" in renderer.cmdline()
+        os.kill(engine.pid, signal.SIGKILL)
+        await until(lambda: not renderer.is_running() or renderer.status() == psutil.STATUS_ZOMBIE)
 
     async def test_one_that_says_nothing_makes_no_prompt(self, pool: Pool, tmp_path: Path) -> None:
         path = ggufs.write_tiny_llama(tmp_path / "mute.gguf", chat_template="{# nothing #}")

@@ -22,6 +22,7 @@ from llama_tui.chat.session import (
     TurnAdded,
     TurnEnded,
     TurnGrew,
+    TurnNoticed,
     TurnWaits,
 )
 from llama_tui.chat.store import Store
@@ -35,6 +36,7 @@ from llama_tui.settings.params import sampling
 from llama_tui.settings.store import SettingsStore
 from llama_tui.settings.values import Value
 from tests.engine.conftest import PATIENCE, load_params, ready, until
+from tests.ggufs import CHATML, write_tiny_llama
 
 PARAMS = sampling({"temperature": 0.0, "max_tokens": 40})
 LONG = sampling({"temperature": 0.0, "ignore_eos": True, "max_tokens": 4000})
@@ -164,6 +166,29 @@ class TestSend:
         assert (answer.ending, answer.content) == ("cancelled", "")
         gate.touch()
         assert ended(await everything(desk.retry())).ending == "length"
+
+
+class TestReasoning:
+    async def test_is_kept_apart_from_the_answer(self, pool: Pool, store: Store, paths: Paths, tmp_path: Path) -> None:
+        path = write_tiny_llama(tmp_path / "thinker.gguf", chat_template=CHATML + "<think>\n")
+        desk = Desk(pool, store, paths, path)
+        events = await everything(desk.send("hello there"))
+        answer = ended(events)
+        assert answer.content == ""
+        assert answer.reasoning == grown(events).strip() != ""
+        assert answer.figures
+        assert answer.figures.reasoning_tokens == answer.figures.completion_tokens == 40
+        assert {event.kind for event in events if isinstance(event, TurnGrew)} == {"reasoning"}
+        assert desk.kept()[-1] == answer
+
+    async def test_a_template_that_cannot_is_told_of(
+        self, pool: Pool, store: Store, paths: Paths, tmp_path: Path
+    ) -> None:
+        path = write_tiny_llama(tmp_path / "picky.gguf", chat_template="{{ raise_exception('I said no') }}")
+        events = await everything(Desk(pool, store, paths, path).send("hello there"))
+        (notice,) = (event for event in events if isinstance(event, TurnNoticed))
+        assert "I said no" in notice.text
+        assert ended(events).content
 
 
 class TestRefused:

@@ -195,8 +195,8 @@ class TestByHand:
 
     def test_many_requests_in_one_write(self, wire: Wire) -> None:
         wire.send(
-            b'{"type":"hello","id":1,"version":1}\n{"type":"cancel","id":2,"generation":"x"}\n'
-            b'{"type":"attach","id":3,"generation":"x"}\n'
+            b'{"type":"hello","id":1,"version":%d}\n{"type":"cancel","id":2,"generation":"x"}\n'
+            b'{"type":"attach","id":3,"generation":"x"}\n' % VERSION
         )
         answers = [wire.read() for _ in range(3)]
         assert [(answer["type"], answer["id"]) for answer in answers if answer] == [

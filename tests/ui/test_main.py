@@ -24,6 +24,7 @@ from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.widgets.form import FieldList, ParameterForm, ValueEditor
 from llama_tui.ui.widgets.models import ModelList
 from llama_tui.ui.widgets.status import StatusLine
+from tests.ggufs import CHATML, write_tiny_llama
 from tests.ui.program import leave, program, until
 
 ENDLESS: dict[str, Value] = {"ignore_eos": True, "n_ctx": 32768}
@@ -112,6 +113,25 @@ async def test_retry_makes_a_second_answer_and_alt_arrows_choose(paths: Paths, m
         assert app.workbench.conversation.path()[-1].id == first.id
         assert app.main.chat.transcript.entries[-1].text == first.content
         assert len(app.main.chat.transcript.entries) == 2
+
+
+async def test_thoughts_and_notices_are_in_the_log(paths: Paths, tmp_path: Path) -> None:
+    folder = tmp_path / "thinkers"
+    folder.mkdir()
+    write_tiny_llama(folder / "thinker.gguf", chat_template=CHATML + "<think>\n")
+    write_tiny_llama(folder / "picky.gguf", chat_template="{{ raise_exception('I said no') }}")
+    app = program(paths, "thinker", folder, {"max_tokens": 12})
+    async with running(app) as pilot:
+        await ask(app, pilot, "hello")
+        await until(lambda: answered(app))
+        entry = app.main.chat.transcript.entries[-1]
+        assert (entry.text, entry.thought != "", entry.thought_tokens) == ("", True, 12)
+    app = program(paths, "picky", folder, {"max_tokens": 12})
+    async with running(app) as pilot:
+        for _ in range(2):
+            await ask(app, pilot, "hello")
+            await until(lambda: answered(app))
+        assert log(app).count("The chat template of picky cannot be used here") == 1
 
 
 async def test_a_prompt_longer_than_the_context_stays_in_the_editor(paths: Paths, models: Path) -> None:

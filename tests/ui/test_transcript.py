@@ -96,6 +96,26 @@ async def test_streamed_and_finished_is_the_same_as_shown_at_once() -> None:
         assert shown(grown) == wanted
 
 
+async def test_a_thought_shows_its_end_and_then_one_line() -> None:
+    app = Sample([answer(streaming=True)])
+    async with app.run_test(size=(80, 30)) as pilot:
+        await pilot.pause()
+        for number in range(40):
+            app.transcript.think("a", f"Thought {number}.\n")
+        await wait_for(pilot, lambda: "Thought 39." in "\n".join(screen_lines(app)))
+        lines = "\n".join(screen_lines(app))
+        assert "Thought 35." in lines
+        assert "Thought 5." not in lines
+        app.transcript.update("a", thought_tokens=812)
+        app.transcript.stream("a", "The answer.")
+        await wait_for(pilot, lambda: "The answer." in "\n".join(screen_lines(app)))
+        lines = "\n".join(screen_lines(app))
+        assert "thought for 812 tokens" in lines
+        assert "Thought 39." not in lines
+        app.transcript.update("a", streaming=False, footer=FOOTER)
+        assert "thought for 812 tokens" in "\n".join(screen_lines(app))
+
+
 async def test_scrolling_up_holds_the_view_and_end_follows_again() -> None:
     app = Sample([answer(text=LONG, streaming=True)])
     async with app.run_test(size=(80, 24)) as pilot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from llama_tui.chat.conversation import Conversation, Turn, new_id, title_of
@@ -110,6 +111,20 @@ class TestMessages:
         conversation = Conversation.new()
         talk(conversation, ("a", ""), ("b", "B"))
         assert [m.content for m in conversation.messages(conversation.path()[-1], "")] == ["a", "b"]
+
+    def test_thoughts_are_told_only_after_the_last_question(self) -> None:
+        conversation = Conversation.new()
+        talk(conversation, ("a", "A"), ("b", "B"))
+        for turn in conversation.turns:
+            if turn.role == "assistant":
+                conversation.replace(msgspec.structs.replace(turn, reasoning=f"about {turn.content}"))
+        after = conversation.answer("m", {})
+        assert conversation.messages(after, "") == (
+            Message("user", "a"),
+            Message("assistant", "A"),
+            Message("user", "b"),
+            Message("assistant", "B", "about B"),
+        )
 
     def test_a_sibling_is_not_told_of_the_others(self) -> None:
         conversation = Conversation.new()

@@ -18,6 +18,18 @@ REQUESTS: tuple[p.Request, ...] = (
     p.Hello(1, p.VERSION),
     p.Watch(2),
     p.Generate(3, "g", (p.Message("user", "é🦙\n"),), {"temperature": 0.5, "stop": ("a", "b"), "seed": None}),
+    p.Generate(
+        3,
+        "g",
+        (
+            p.Message(
+                "assistant", reasoning="hm", tool_calls=(p.ToolCall("1", "f", {"a": 1}), p.ToolCall("2", "g", "{}"))
+            ),
+            p.Message("tool", "22", tool_call_id="1", name="f"),
+        ),
+        {},
+        ({"type": "function"},),
+    ),
     p.Attach(4, "g", 17),
     p.Attach(5, "g"),
     p.Cancel(6, "g"),
@@ -37,6 +49,8 @@ EVENTS: tuple[p.Event, ...] = (
     p.Queued(3, "g", 0, 2),
     p.Started(3, "g", 1, 10, 4, 4294967294, 2048),
     p.Prefilled(3, "g", 2, 5, 10),
+    p.Token(3, "g", 3, "hm", 2, "reasoning", 2, (p.TokenLogprob(7, "h", -0.5, (p.Alternative(7, "h", -0.5),)),)),
+    p.Started(3, "g", 1, 10, 4, 7, 2048, "fallback", "why"),
     p.Token(3, "g", 3, 'a"\\\x00', 1),
     p.Finished(3, "g", 4, "length", 10, 4, 2, None, 0.1, 0.2),
     p.Failed(4, "context", "too long", "shorter", "g", 5, ("log",), 3000, 2048),

@@ -106,6 +106,8 @@ class TestLayers:
     def test_every_parameter_has_a_variable(self, paths: Paths, name: str) -> None:
         param = BY_NAME[name]
         texts = {"bool": "true", "strings": "a, b", "floats": "1, 2", "str": "a text"}
+        if param.type == "strings" and (param.choices or param.item):
+            texts["strings"] = ", ".join(param.choices) or param.example
         text = texts.get(param.type) or (param.choices[-1] if param.choices else f"{param.maximum or 0:.0f}")
         environ = {f"LLAMA_TUI_{name.upper()}": text}
         assert got(store(paths, environ=environ), name) == (param.parse(text), "env")

@@ -58,8 +58,9 @@ class TestKeeping:
             content="Gut.\n\x00",
             seed=4294967294,
             ending="died",
-            figures=Figures(10, 4, 2, 2048, None, 12.5),
+            figures=Figures(10, 4, 2, 2048, None, 12.5, 1),
             trouble=Trouble("It died.", "F5", ("last", "words")),
+            reasoning="Wie wohl?\n",
         )
         conversation.replace(answer)
         store.save(conversation, *conversation.turns)
@@ -260,6 +261,49 @@ class TestTwoPrograms:
             for thread in threads:
                 thread.join()
         assert len(store.list()) == 8
+
+
+class TestMigration:
+    FIRST = (
+        "CREATE TABLE conversations (id TEXT PRIMARY KEY, title TEXT NOT NULL, leaf TEXT, updated REAL NOT NULL,"
+        " deleted REAL) STRICT",
+        "CREATE TABLE turns (id TEXT PRIMARY KEY, conversation TEXT NOT NULL REFERENCES conversations(id) ON DELETE"
+        " CASCADE, parent TEXT, role TEXT NOT NULL, content TEXT NOT NULL, created REAL NOT NULL, model TEXT NOT NULL,"
+        " params BLOB NOT NULL, seed INTEGER, ending TEXT, figures BLOB, trouble BLOB) STRICT",
+        "CREATE INDEX turns_of ON turns(conversation, created)",
+        "INSERT INTO conversations VALUES ('c', 'Hello', 'b', 1.0, NULL)",
+        "INSERT INTO turns VALUES ('a', 'c', NULL, 'user', 'Hello', 1.0, '', x'7b7d', NULL, NULL, NULL, NULL)",
+        "INSERT INTO turns VALUES ('b', 'c', 'a', 'assistant', 'Hi', 2.0, 'm', x'7b7d', 7, 'stop',"
+        ' CAST(\'{"prompt_tokens":1,"reused_tokens":0,"completion_tokens":2,"n_ctx":256,'
+        '"first_token_seconds":0.5,"tokens_per_second":9.5}\' AS BLOB), NULL)',
+        "PRAGMA user_version = 1",
+    )
+
+    def test_the_first_version_is_read_and_goes_on(self, path: Path) -> None:
+        path.parent.mkdir()
+        for statement in self.FIRST:
+            sql(path, statement)
+        with contextlib.closing(Store(path)) as store:
+            conversation = store.load("c")
+            assert [(turn.content, turn.reasoning) for turn in conversation.path()] == [("Hello", ""), ("Hi", "")]
+            assert conversation.path()[-1].figures == Figures(1, 0, 2, 256, 0.5, 9.5)
+            answer = conversation.replace(msgspec.structs.replace(conversation.path()[-1], reasoning="hm"))
+            store.save(conversation, answer)
+        assert reopened(path, "c").path()[-1].reasoning == "hm"
+
+    def test_by_two_programs_at_once(self, path: Path) -> None:
+        path.parent.mkdir()
+        for statement in self.FIRST:
+            sql(path, statement)
+        stores: list[Store] = []
+        threads = [threading.Thread(target=lambda: stores.append(Store(path))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [len(store.list()) for store in stores] == [1] * 4
+        for store in stores:
+            store.close()
 
 
 class TestJournal:

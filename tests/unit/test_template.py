@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from llama_tui.engine.protocol import Message
+from llama_tui.engine.protocol import Message, ToolCall
 from llama_tui.worker.template import ChatTemplate, TemplateError
 from tests.conftest import CORPUS
 from tests.ggufs import CHATML
@@ -16,6 +17,35 @@ HELLO = (Message("user", "Hello"),)
 SYSTEM = (Message("system", "Be brief."), *HELLO)
 TWICE = (Message("user", "One"), Message("user", "Two"))
 TURNS = (*HELLO, Message("assistant", "Hi."), Message("user", "Bye"))
+SYSTEMS = (Message("system", "Be brief."), Message("system", "Be kind."), *HELLO)
+TOOLS: tuple[dict[str, Any], ...] = (
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "How the weather is.",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string", "description": "Where to look."}},
+                "required": ["city"],
+            },
+        },
+    },
+)
+
+
+def called(arguments: str | dict[str, Any]) -> tuple[Message, ...]:
+    """A conversation in which the model has called a tool and has its result."""
+    call = ToolCall("call_0123456789", "get_weather", arguments)
+    return (
+        Message("user", "How is it there?"),
+        Message("assistant", tool_calls=(call,)),
+        Message("tool", "22 degrees", tool_call_id=call.id, name="get_weather"),
+    )
+
+
+CALLED = called({"city": "Lyon"})
+CALLED_WITH_TEXT = called('{"city": "Lyon"}')
 
 STRICT = (
     "{% for m in messages %}"
@@ -157,10 +187,24 @@ class TestCorpus:
     def test_is_there(self) -> None:
         assert len(self.files) > 40
 
+    @pytest.mark.parametrize("thinking", [None, True, False])
     @pytest.mark.parametrize("file", files, ids=lambda file: file.stem)
-    def test_renders(self, file: Path) -> None:
+    def test_renders(self, file: Path, thinking: bool | None) -> None:
         template = model(file.read_text())
-        for messages in (HELLO, SYSTEM, TWICE, TURNS, (SYSTEM[0], *TWICE)):
-            prompt = template.render(messages)
+        for messages in (HELLO, SYSTEM, TWICE, TURNS, (SYSTEM[0], *TWICE), SYSTEMS):
+            prompt = template.render(messages, thinking=thinking)
             for message in messages:
                 assert message.content in prompt, message
+
+    @pytest.mark.parametrize("file", files, ids=lambda file: file.stem)
+    def test_shows_tools_calls_and_results(self, file: Path) -> None:
+        template = model(file.read_text())
+        for messages in (HELLO, SYSTEM, CALLED, CALLED_WITH_TEXT, (SYSTEM[0], *CALLED, Message("user", "And Rome?"))):
+            prompt = template.render(messages, TOOLS)
+            assert "get_weather" in prompt
+            assert "Where to look." in prompt
+            assert "{'city': 'P" not in prompt, "a Python object is no JSON"
+            for message in messages:
+                assert message.content in prompt, message
+            if len(messages) > 2:
+                assert prompt.count("Lyon") == 1, prompt

@@ -30,7 +30,12 @@ def legal(param: Param) -> st.SearchStrategy[Any]:
         case "choice":
             values = st.sampled_from(param.choices)
         case "strings":
-            values = st.lists(TEXT).map(tuple)
+            items = st.sampled_from(param.choices) if param.choices else TEXT
+            if param.item:
+                items = st.builds(
+                    "{}={}".format, TEXT.filter(bool), st.sampled_from(["-inf", "inf", "1.5", "-2", "+0."])
+                )
+            values = st.lists(items).map(tuple)
         case "floats":
             values = st.lists(st.floats(0, 1e6)).map(tuple)
     return values | st.none() if param.none_word else values

@@ -25,6 +25,7 @@ class Figures(msgspec.Struct, frozen=True):
     n_ctx: int
     first_token_seconds: float | None
     tokens_per_second: float | None
+    reasoning_tokens: int = 0
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -36,7 +37,8 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """One message. An answer without `ending` is still being made, or was when the program ended."""
+    """One message. An answer without `ending` is still being made, or was when the program ended;
+    `reasoning` is what the model thought before it."""
 
     id: str
     parent: str | None
@@ -49,6 +51,7 @@ class Turn(msgspec.Struct, frozen=True):
     ending: Ending | None = None
     figures: Figures | None = None
     trouble: Trouble | None = None
+    reasoning: str = ""
 
 
 def new_id() -> str:
@@ -141,13 +144,19 @@ class Conversation:
         return [turn.content for turn in self.path() if turn.role == "user"]
 
     def messages(self, upto: Turn, system_prompt: str) -> tuple[Message, ...]:
-        """What a model is told before it answers as turn `upto`; empty answers are left out."""
+        """What a model is told before it answers as turn `upto`; empty answers are left out, and so
+        is what it thought before the last question: models are not trained to see that again."""
         turns: list[Turn] = []
         at = upto.parent
         while at is not None:
             turns.append(self._turns[at])
             at = self._turns[at].parent
-        said = [Message(turn.role, turn.content) for turn in reversed(turns) if turn.content]
+        asked = next((place for place, turn in enumerate(turns) if turn.role == "user"), len(turns))
+        said = [
+            Message(turn.role, turn.content, turn.reasoning if place < asked else "")
+            for place, turn in reversed([*enumerate(turns)])
+            if turn.content
+        ]
         return (Message("system", system_prompt), *said) if system_prompt else tuple(said)
 
 

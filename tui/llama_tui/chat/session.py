@@ -17,7 +17,7 @@ import msgspec
 from llama_tui.chat.conversation import Conversation, Ending, Figures, Trouble, Turn
 from llama_tui.chat.store import Store
 from llama_tui.engine.engine import Engine
-from llama_tui.engine.protocol import AnswerEvent, Finished, Prefilled, Queued, Started, Token
+from llama_tui.engine.protocol import AnswerEvent, Finished, Prefilled, Queued, Started, Token, TokenKind
 from llama_tui.errors import ContextOverflow, EngineDied, EngineError, LlamaTuiError, LoadFailed, StoreError
 from llama_tui.settings.values import Value
 
@@ -36,12 +36,23 @@ class TurnAdded:
 
 @dataclass(frozen=True, slots=True)
 class TurnGrew:
-    """An answer has more text; `n_tokens` counts the answer so far, `n_past` the context used."""
+    """An answer has more text, or more reasoning before it; `n_tokens` counts both so far,
+    `n_reasoning` the reasoning, `n_past` the context used."""
 
     turn_id: str
     text: str
     n_tokens: int
     n_past: int
+    kind: TokenKind = "answer"
+    n_reasoning: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TurnNoticed:
+    """Something about an answer that is no error, in words for a person."""
+
+    turn_id: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +95,7 @@ class NotKept:
     error: StoreError
 
 
-ChatEvent = TurnAdded | TurnRestarted | TurnGrew | TurnWaits | TurnEnded | SendRefused | NotKept
+ChatEvent = TurnAdded | TurnRestarted | TurnGrew | TurnNoticed | TurnWaits | TurnEnded | SendRefused | NotKept
 
 
 class ChatSession:
@@ -126,9 +137,9 @@ class ChatSession:
 
     async def resume(self, turn: Turn, engine: Engine) -> AsyncGenerator[ChatEvent, None]:
         """Fetch the rest of an answer that an engine went on making while nobody listened."""
-        whole = self.conversation.replace(msgspec.structs.replace(turn, content=""))
+        whole = self.conversation.replace(msgspec.structs.replace(turn, content="", reasoning=""))
         yield TurnRestarted(whole)
-        async with contextlib.aclosing(self._follow(whole, engine, engine.attach(turn.id), turn.content)) as events:
+        async with contextlib.aclosing(self._follow(whole, engine, engine.attach(turn.id), turn)) as events:
             async for event in events:
                 yield event
 
@@ -201,12 +212,13 @@ class ChatSession:
         return SendRefused(tuple(turn.id for turn in added), text, error)
 
     async def _follow(
-        self, answer: Turn, engine: Engine, events: AsyncGenerator[AnswerEvent, None], known: str = ""
+        self, answer: Turn, engine: Engine, events: AsyncGenerator[AnswerEvent, None], known: Turn | None = None
     ) -> AsyncGenerator[ChatEvent, None]:
-        """Turn an engine's events into the session's, saving on the way. `known` is the beginning
-        that was saved before: the answer is never saved with less."""
+        """Turn an engine's events into the session's, saving on the way. `known` is the answer
+        as it was saved before: the answer is never saved with less."""
         self._engine, self._answering = engine, answer.id
-        parts: list[str] = []
+        parts: dict[TokenKind, list[str]] = {"answer": [], "reasoning": []}
+        before = known or answer
         saved = time.monotonic()
         started: Started | None = None
         ending: Ending | None = None
@@ -221,20 +233,21 @@ class ChatSession:
                         case Started():
                             started = event
                             answer = msgspec.structs.replace(answer, seed=event.seed)
+                            if event.notice:
+                                yield TurnNoticed(answer.id, event.notice)
                             yield TurnWaits(answer.id, "reading", event.reused_tokens, event.prompt_tokens)
                         case Prefilled(done=done, total=total):
                             yield TurnWaits(answer.id, "reading", done, total)
                         case Token():
-                            parts.append(event.text)
-                            prompt_tokens = started.prompt_tokens if started else 0
-                            yield TurnGrew(answer.id, event.text, event.n_tokens, prompt_tokens + event.n_tokens)
+                            parts[event.kind].append(event.text)
+                            n_past = (started.prompt_tokens if started else 0) + event.n_tokens
+                            yield TurnGrew(answer.id, event.text, event.n_tokens, n_past, event.kind, event.n_reasoning)
                         case Finished():
                             ending = event.reason
                             figures = _figures(event, started)
-                    if parts and time.monotonic() - saved >= _SAVE_SECONDS:
+                    if any(parts.values()) and time.monotonic() - saved >= _SAVE_SECONDS:
                         saved = time.monotonic()
-                        text = max("".join(parts), known, key=len)
-                        answer = self.conversation.replace(msgspec.structs.replace(answer, content=text))
+                        answer = self.conversation.replace(_with_text(answer, parts, before))
                         if failure := await self._keep(answer):
                             yield failure
         except ContextOverflow:
@@ -245,11 +258,11 @@ class ChatSession:
             ending, trouble = "failed", _trouble(error)
         finally:
             self._engine = self._answering = None
-            text = max("".join(parts), known, key=len)
-            answer = msgspec.structs.replace(answer, content=text, ending=ending, trouble=trouble, figures=figures)
+            answer = _with_text(answer, parts, before)
+            answer = msgspec.structs.replace(answer, ending=ending, trouble=trouble, figures=figures)
             if answer.id in self.conversation:
                 self.conversation.replace(answer)
-            if ending is None and parts:
+            if ending is None and any(parts.values()):
                 # The program is ending: nothing can be awaited any more. The turn stays open, so
                 # that the next start can fetch the rest from the engine.
                 with contextlib.suppress(StoreError):
@@ -274,6 +287,15 @@ class ChatSession:
         return None
 
 
+def _with_text(answer: Turn, parts: dict[TokenKind, list[str]], known: Turn) -> Turn:
+    """The answer with what came of it, or what was known before where that is more."""
+    return msgspec.structs.replace(
+        answer,
+        content=max("".join(parts["answer"]), known.content, key=len),
+        reasoning=max("".join(parts["reasoning"]), known.reasoning, key=len),
+    )
+
+
 def _figures(event: Finished, started: Started | None) -> Figures:
     return Figures(
         prompt_tokens=event.prompt_tokens,
@@ -282,6 +304,7 @@ def _figures(event: Finished, started: Started | None) -> Figures:
         n_ctx=started.n_ctx if started else 0,
         first_token_seconds=event.first_token_seconds,
         tokens_per_second=event.tokens_per_second,
+        reasoning_tokens=event.reasoning_tokens,
     )
 
 

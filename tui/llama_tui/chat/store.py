@@ -18,7 +18,7 @@ from llama_tui.errors import LlamaTuiError, StoreError
 from llama_tui.paths import ensure
 from llama_tui.settings.values import Value
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE conversations (
     id TEXT PRIMARY KEY, title TEXT NOT NULL, leaf TEXT, updated REAL NOT NULL, deleted REAL
@@ -27,10 +27,14 @@ CREATE TABLE turns (
     id TEXT PRIMARY KEY,
     conversation TEXT NOT NULL REFERENCES conversations(id) ON DELETE CASCADE,
     parent TEXT, role TEXT NOT NULL, content TEXT NOT NULL, created REAL NOT NULL,
-    model TEXT NOT NULL, params BLOB NOT NULL, seed INTEGER, ending TEXT, figures BLOB, trouble BLOB
+    model TEXT NOT NULL, params BLOB NOT NULL, seed INTEGER, ending TEXT, figures BLOB, trouble BLOB,
+    reasoning TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX turns_of ON turns(conversation, created);
 """
+
+_MIGRATIONS = {1: ("ALTER TABLE turns ADD COLUMN reasoning TEXT NOT NULL DEFAULT ''",)}
+"""What leads from each version of the schema to the next."""
 
 _MOUNTS = Path("/proc/self/mounts")
 
@@ -90,8 +94,8 @@ class Store:
         self._set_journal(journal)
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA foreign_keys = ON")
-        if version == 0:
-            self._create()
+        if version < _SCHEMA_VERSION:
+            self._create_or_migrate()
         self._db.execute("DELETE FROM conversations WHERE deleted < ?", (time.time() - _KEEP_DELETED_SECONDS,))
 
     def _set_journal(self, mode: str) -> None:
@@ -106,13 +110,17 @@ class Store:
                     raise
             time.sleep(0.01)
 
-    def _create(self) -> None:
+    def _create_or_migrate(self) -> None:
         with self._transaction() as db:
             # Another program may have been first.
-            if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                for statement in _SCHEMA.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                statements = _SCHEMA.split(";")
+            else:
+                statements = [step for at in range(version, _SCHEMA_VERSION) for step in _MIGRATIONS[at]]
+            for statement in statements:
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {max(version, _SCHEMA_VERSION)}")
 
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
@@ -151,7 +159,7 @@ class Store:
                 (conversation.id, conversation.title, conversation.leaf, time.time()),
             )
             db.executemany(
-                "INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_row(conversation.id, turn) for turn in turns],
             )
 
@@ -233,18 +241,20 @@ def _row(conversation: str, turn: Turn) -> tuple[object, ...]:
         turn.ending,
         encode(turn.figures) if turn.figures else None,
         encode(turn.trouble) if turn.trouble else None,
+        turn.reasoning,
     )
 
 
 def _turn(row: tuple[Any, ...]) -> Turn:
     """A turn from a row, in the columns' order; raises `msgspec.ValidationError`."""
-    id, _, parent, role, content, created, model, params, seed, ending, figures, trouble = row
+    id, _, parent, role, content, created, model, params, seed, ending, figures, trouble, reasoning = row
     decode = msgspec.json.decode
     turn = Turn(id, parent, role, content, created, model, decode(params, type=dict[str, Value]), seed, ending)
     return msgspec.structs.replace(
         turn,
         figures=decode(figures, type=Figures) if figures else None,
         trouble=decode(trouble, type=Trouble) if trouble else None,
+        reasoning=reasoning,
     )
 
 

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -89,10 +90,10 @@ class EngineClient:
                     yield event
 
     def generate(
-        self, name: str, messages: tuple[Message, ...], params: dict[str, Value]
+        self, name: str, messages: tuple[Message, ...], params: dict[str, Value], tools: tuple[dict[str, Any], ...] = ()
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`."""
-        return self._generation(Generate(self._next(), name, messages, params))
+        return self._generation(Generate(self._next(), name, messages, params, tools))
 
     def attach(self, name: str, after: int = -1) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer that was asked for before, those after seq `after`."""

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 
@@ -75,11 +75,11 @@ class Engine:
         return self._process is not None
 
     def generate(
-        self, name: str, messages: tuple[Message, ...], params: dict[str, Value]
+        self, name: str, messages: tuple[Message, ...], params: dict[str, Value], tools: tuple[dict[str, Any], ...] = ()
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`. Raises `EngineDied` with a post-mortem when
         the process ends meanwhile, another `EngineError` when it refuses."""
-        return self._explained(self._client.generate(name, messages, params))
+        return self._explained(self._client.generate(name, messages, params, tools))
 
     def attach(self, name: str) -> AsyncGenerator[AnswerEvent, None]:
         """All events of an answer that was asked for before, as `generate` gives them."""

@@ -6,32 +6,46 @@ answers. A generation outlives the connection that asked for it: its events are 
 from 0, and `Attach(generation, after)` asks for those that a client has not seen.
 
 By hand: `nc -U $XDG_RUNTIME_DIR/llama-tui/NAME.sock`, then
-`{"type":"hello","id":1,"version":1}` and `{"type":"watch","id":2}`.
+`{"type":"hello","id":1,"version":2}` and `{"type":"watch","id":2}`.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from llama_tui.settings.values import Value
 
-VERSION = 1
+VERSION = 2
 
 LINE_LIMIT = 64 * 1024 * 1024
 """Bytes that one line may have: a long conversation fits, a runaway peer does not."""
 
 Phase = Literal["loading", "ready", "busy", "failed"]
 FinishReason = Literal["stop", "length", "cancelled"]
+TokenKind = Literal["answer", "reasoning"]
 FailureCode = Literal["load", "missing", "context", "request", "version", "internal"]
 
 
-class Message(msgspec.Struct, frozen=True):
-    """One message of a conversation as a chat template sees it."""
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that the model has made; `arguments` is an object, or the JSON of one."""
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    id: str
+    name: str
+    arguments: str | dict[str, Any]
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message of a conversation as a chat template sees it. A message of role "tool" is the
+    result of the call `tool_call_id`; `reasoning` is what the model thought before it answered."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
 
 
 class EngineSpec(msgspec.Struct, frozen=True):
@@ -60,12 +74,14 @@ class Watch(msgspec.Struct, frozen=True, tag="watch"):
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
-    """Ask for an answer. The client names the generation, so that it can record it beforehand."""
+    """Ask for an answer. The client names the generation, so that it can record it beforehand.
+    `tools` are JSON schemas of functions, as chat templates take them."""
 
     id: int
     generation: str
     messages: tuple[Message, ...]
     params: dict[str, Value]
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 class Attach(msgspec.Struct, frozen=True, tag="attach"):
@@ -176,7 +192,8 @@ class Queued(msgspec.Struct, frozen=True, tag="queued"):
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
     """The prompt is rendered: its size, how many of its tokens are still in the KV cache, and the
-    seed with which the same answer can be made again."""
+    seed with which the same answer can be made again. `template` says whether the model's own chat
+    template made it; where that could not, `notice` says why in words for a person."""
 
     id: int
     generation: str
@@ -185,6 +202,8 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     reused_tokens: int
     seed: int
     n_ctx: int
+    template: Literal["model", "fallback"] = "model"
+    notice: str = ""
 
 
 class Prefilled(msgspec.Struct, frozen=True, tag="prefilled"):
@@ -197,19 +216,42 @@ class Prefilled(msgspec.Struct, frozen=True, tag="prefilled"):
     total: int
 
 
+class Alternative(msgspec.Struct, frozen=True):
+    """A token that could have come, with the natural logarithm of its probability."""
+
+    token: int
+    text: str
+    logprob: float
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """The same of a token that came; `top` holds the likeliest there, the likeliest first."""
+
+    token: int
+    text: str
+    logprob: float
+    top: tuple[Alternative, ...] = ()
+
+
 class Token(msgspec.Struct, frozen=True, tag="token"):
-    """The next text of the answer, of one or several tokens; `n_tokens` counts the answer so far."""
+    """The next text, of one or several tokens: of the answer, or of the reasoning before it.
+    `n_tokens` counts both so far, `n_reasoning` those of the reasoning.
+    `logprobs` are of the tokens since the last event, before any sampler, where they were asked for."""
 
     id: int
     generation: str
     seq: int
     text: str
     n_tokens: int
+    kind: TokenKind = "answer"
+    n_reasoning: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
     """The end of a generation. Times are seconds; `first_token_seconds` counts from the request's
-    arrival at the engine, `decode_seconds` from the first token to the last."""
+    arrival at the engine, `decode_seconds` from the first token to the last.
+    `reasoning_tokens` are among the `completion_tokens`."""
 
     id: int
     generation: str
@@ -221,6 +263,7 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     first_token_seconds: float | None
     prefill_seconds: float
     decode_seconds: float
+    reasoning_tokens: int = 0
 
     @property
     def tokens_per_second(self) -> float | None:

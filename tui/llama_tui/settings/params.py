@@ -13,6 +13,8 @@ from llama_tui.settings.values import Param, Value, Values
 
 KV_TYPES = ("f16", "bf16", "f32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
+SAMPLERS = ("top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "temperature")
+
 _reload = partial(Param, kind="load", reload=True)
 _engine = partial(Param, kind="load")
 _sampling = partial(Param, kind="sampling")
@@ -42,6 +44,19 @@ PARAMS: tuple[Param, ...] = (
     _sampling(
         name="ignore_eos", type="bool", default=False, group="chat",
         help="Go on where the model would end its answer.",
+    ),
+    _sampling(
+        name="thinking", type="bool", default=None, group="chat",
+        help="Whether a model that can think before it answers shall; model = its own way.",
+        none_word="model",
+    ),
+    _sampling(
+        name="grammar", type="str", default="", group="chat",
+        help="A grammar in GBNF that the answer follows; empty = none.",
+    ),
+    _sampling(
+        name="json_schema", type="str", default="", group="chat",
+        help="A JSON schema that the answer follows; empty = none.",
     ),
     _sampling(
         name="temperature", type="float", default=0.7, group="sampling",
@@ -141,6 +156,21 @@ PARAMS: tuple[Param, ...] = (
         name="mirostat_eta", type="float", default=0.1, group="other samplers",
         help="How fast Mirostat adapts.",
         minimum=0, maximum=1, step=0.05,
+    ),
+    _sampling(
+        name="samplers", type="strings", default=SAMPLERS, group="other samplers",
+        help="Which of these act, and in what order.",
+        choices=SAMPLERS,
+    ),
+    _sampling(
+        name="logit_bias", type="strings", default=(), group="other samplers",
+        help="Added to the logits of tokens, each named by its id or its text.",
+        item=r"(?s).+=[-+]?(\d+(\.\d*)?|inf)", example='["42=-inf", " yes=1.5"]',
+    ),
+    _sampling(
+        name="top_logprobs", type="int", default=None, group="other samplers",
+        help="Tell how likely each token was, and so many of the likeliest in its place.",
+        minimum=0, maximum=100, none_word="off",
     ),
     # Load: a loaded model must be loaded again for these, except where `_engine` says otherwise.
     _reload(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -31,7 +32,8 @@ class Param:
     """One parameter of the table, declared once and used everywhere.
 
     `none_word` is what a person writes for None ("auto", "random"); without one the parameter
-    always has a value. `reload` says that a loaded model must be loaded again for a change to act.
+    always has a value. The items of a list of texts are among `choices`, or match the expression
+    `item`, of which `example` is one. `reload` says that a loaded model must be loaded again for a change to act.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Param:
     maximum: float | None = None
     step: float = 1
     choices: tuple[str, ...] = ()
+    item: str = ""
+    example: str = '["a", "b"]'
     none_word: str = ""
     reload: bool = False
     variables: tuple[str, ...] = ()
@@ -69,7 +73,11 @@ class Param:
             case "choice":
                 phrase = "one of " + ", ".join(self.choices)
             case "strings":
-                phrase = 'a list of texts, such as ["a", "b"]'
+                phrase = (
+                    f"a list of {', '.join(self.choices)}"
+                    if self.choices
+                    else f"a list of texts, such as {self.example}"
+                )
             case "floats":
                 phrase = "a list of numbers, such as [1, 1]"
             case "str":
@@ -111,7 +119,7 @@ class Param:
                 good = value in self.choices
             case "strings":
                 items = _items(value)
-                good = items is not None and all(isinstance(item, str) for item in items)
+                good = items is not None and all(isinstance(item, str) and self._fits(item) for item in items)
                 value = items
             case "floats":
                 items = _items(value)
@@ -164,6 +172,11 @@ class Param:
         if isinstance(value, tuple):
             return cast("list[str] | list[float]", list(value))
         return value
+
+    def _fits(self, item: str) -> bool:
+        if self.choices:
+            return item in self.choices
+        return not self.item or re.fullmatch(self.item, item) is not None
 
     def _within(self, number: float) -> bool:
         if math.isnan(number) or math.isinf(number):

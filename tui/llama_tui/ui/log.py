@@ -94,6 +94,12 @@ class Log:
         if index is not None:
             self._views[index].feed(fragment)
 
+    def think(self, key: str, fragment: str) -> None:
+        """Add to the thought of an entry, if it is there."""
+        index = self._index(key)
+        if index is not None:
+            self._views[index].think(fragment)
+
     def update(self, key: str, changes: dict[str, Any]) -> None:
         """Change fields of an entry, if it is there."""
         index = self._index(key)

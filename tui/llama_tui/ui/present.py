@@ -49,6 +49,8 @@ def entry_of(conversation: Conversation, turn: Turn) -> Entry:
         role=turn.role,
         title="you" if turn.role == "user" else turn.model,
         text=turn.content,
+        thought=turn.reasoning,
+        thought_tokens=turn.figures.reasoning_tokens if turn.figures else 0,
         footer=footer_of(turn),
         streaming=turn.role == "assistant" and turn.ending is None,
         siblings=(row.index(turn) + 1, len(row)) if len(row) > 1 else None,

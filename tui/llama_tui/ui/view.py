@@ -19,6 +19,9 @@ from llama_tui.ui.text import Row, Sanitizer, cells, expand_tabs, fit, one_line,
 MARKDOWN_LIMIT = 1_000_000
 """Characters beyond which a text is shown as it is, without reading it as Markdown."""
 
+THOUGHT_ROWS = 6
+"""Rows of a thought that are shown while it comes."""
+
 MARGIN = 2
 """Cells left of every row: the bar of a question or an error, or nothing."""
 
@@ -179,6 +182,12 @@ class EntryView:
         self._replace(first, [self._part(unit) for unit in units[first:]])
         self._refer(self._splitter.references)
 
+    def think(self, fragment: str) -> None:
+        """Add to the thought."""
+        self.open()
+        self.entry = replace(self.entry, thought=self.entry.thought + fragment)
+        self._forget(0)
+
     def _reread(self) -> None:
         """Read the whole text again; units that are the same keep their rows."""
         known = {part.shown: part for part in self._parts[1:-1]}
@@ -294,9 +303,21 @@ class EntryView:
             segments.append(Segment(" " * (width - cells(title) - cells(place)), look.text))
             segments.append(Segment(place, look.muted))
         rows = [Row(segments)]
-        if entry.streaming and not entry.text:
+        if entry.thought:
+            rows += self._thought(width)
+        elif entry.streaming and not entry.text:
             rows.append(Row([Segment("…", look.muted)]))
         return self._beside(rows)
+
+    def _thought(self, width: int) -> list[Row]:
+        """The last rows of what the model thinks; once it answers, how much it has thought."""
+        entry, style = self.entry, self._look.muted
+        if entry.text or not entry.streaming:
+            count = f" for {entry.thought_tokens:,} token{'s' * (entry.thought_tokens != 1)}"
+            return [Row([Segment(fit(f"thought{count if entry.thought_tokens else ''}", width), style)])]
+        lines = sanitize(entry.thought[-THOUGHT_ROWS * width :]).split("\n")
+        rows = [row for line in lines for row in wrap([(expand_tabs(line), style)], width)]
+        return rows[-THOUGHT_ROWS:]
 
     def _foot(self) -> list[Row]:
         entry, look = self.entry, self._look

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from llama_tui.engine.protocol import FinishReason
+from llama_tui.engine.protocol import FinishReason, TokenKind, TokenLogprob
 from llama_tui.errors import ContextOverflow, EngineError
 from llama_tui.settings.values import Value
 from llama_tui.worker.binding import AbortFlag, llama
+from llama_tui.worker.constraint import Constraint
+from llama_tui.worker.logprobs import Logprobs
 from llama_tui.worker.model import Model
 from llama_tui.worker.sampler import Sampler
 from llama_tui.worker.text import AnswerText
@@ -30,6 +34,12 @@ class Outcome:
     prefilled: float
     first_token: float | None
     ended: float
+    reasoning_tokens: int = 0
+
+
+Emit = Callable[[TokenKind, str, int, int, tuple[TokenLogprob, ...]], None]
+"""Takes a stretch of text with its kind, the number of tokens so far, how many of them thought, and
+how likely those since the last time were, if that is wanted."""
 
 
 class Decoder:
@@ -107,41 +117,55 @@ class Decoder:
         return True
 
     def generate(
-        self, prompt: Sequence[int], sampler: Sampler, params: Mapping[str, Value], emit: Callable[[str, int], None]
+        self,
+        prompt: Sequence[int],
+        sampler: Sampler,
+        params: Mapping[str, Value],
+        text: AnswerText,
+        emit: Emit,
+        *,
+        constraint: Constraint | None = None,
     ) -> Outcome:
         """Sample until the model, a limit, a stop string or the abort flag ends it.
 
-        `emit` gets text and the number of tokens so far, at most every 25 ms.
+        `text` makes text of the tokens, `emit` gets it at most every 25 ms. `constraint` holds for
+        the answer, not for the thoughts before it.
         """
         model, flag, context = self._model, self._flag, self._model.context
         sample, decode, piece_of, clock = llama.llama_sampler_sample, llama.llama_decode, model.piece, time.monotonic
         chain, held = sampler.chain, self._held
         limit = _limit(params, model.n_ctx - len(prompt))
-        stops = params["stop"]
-        text = AnswerText([*map(str, stops if isinstance(stops, tuple) else ()), *model.template.stop])
+        marks = model.mark_tokens
         one = (llama.llama_token * 1)()
         batch = llama.llama_batch_get_one(one, 1)
-        pending: list[str] = []
-        count = 0
+        pending: list[tuple[TokenKind, str]] = []
+        count = thought = 0
+        top = params["top_logprobs"]
+        logprobs = Logprobs(model, top) if isinstance(top, int) else None
+        likely: list[TokenLogprob] = []
         reason: FinishReason = "length"
         prefilled = clock()
         first: float | None = None
         flushed = 0.0
         while count < limit:
-            token = sample(chain, context, -1)
+            if constraint is None or text.reasoning:
+                token = sample(chain, context, -1)
+            else:
+                token = constraint.sample(chain, context)
             piece = piece_of(token)
             if piece is None:
                 reason = "stop"
                 break
             count += 1
-            if decided := text.feed(piece):
-                pending.append(decided)
+            thought += text.reasoning
+            if logprobs:
+                likely.append(logprobs.of(token))
+            pending += text.feed(piece, is_mark=token in marks)
             now = clock()
             if first is None:
                 first = now
             if pending and now - flushed >= _FLUSH_SECONDS:
-                emit("".join(pending), count)
-                pending.clear()
+                _flush(pending, emit, count, thought, likely)
                 flushed = now
             if text.stopped:
                 reason = "stop"
@@ -158,14 +182,26 @@ class Decoder:
                 reason = "cancelled"
                 break
             held.append(token)
-        if rest := "".join(pending) + text.finish():
-            emit(rest, count)
-        return Outcome(reason, count, prefilled, first, clock())
+        pending += text.finish()
+        if likely and not pending:
+            pending.append(("answer", ""))
+        _flush(pending, emit, count, thought, likely)
+        return Outcome(reason, count, prefilled, first, clock(), thought)
 
     def _resynchronize(self, prompt: Sequence[int]) -> None:
         """After a stop the chunks that were finished stay valid: ask llama.cpp how many."""
         valid = llama.llama_memory_seq_pos_max(self._memory, 0) + 1
         self._held = list(prompt[:valid])
+
+
+def _flush(
+    pending: list[tuple[TokenKind, str]], emit: Emit, count: int, thought: int, likely: list[TokenLogprob]
+) -> None:
+    """Hand on what has gathered, neighbours of one kind together."""
+    for kind, run in itertools.groupby(pending, key=operator.itemgetter(0)):
+        emit(kind, "".join(text for _kind, text in run), count, thought, tuple(likely))
+        likely.clear()
+    pending.clear()
 
 
 def _limit(params: Mapping[str, Value], room: int) -> int:

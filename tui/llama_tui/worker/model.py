@@ -14,7 +14,8 @@ from llama_tui.errors import LoadFailed
 from llama_tui.settings.values import Value
 from llama_tui.worker import binding, memory
 from llama_tui.worker.binding import llama
-from llama_tui.worker.template import ChatTemplate
+from llama_tui.worker.reasoning import Marks
+from llama_tui.worker.renderer import Renderer
 from llama_tui.worker.threads import physical_cores
 
 # ggml.h, enum ggml_type.
@@ -51,7 +52,8 @@ class Model:
         self.n_ubatch = llama.llama_n_ubatch(self.context)
         self._piece_buffer = ctypes.create_string_buffer(_PIECE_BYTES)
         self._pieces: dict[int, bytes | None] = {}
-        self.template = self._make_template()
+        self.mark_tokens: set[int] = set()
+        self.renderer = self._make_renderer()
 
     def _load(self, path: str, progress: Callable[[float], None]) -> Any:
         wanted = self._params
@@ -151,11 +153,14 @@ class Model:
         reason = next((_reason(line) for line in errors if _reason(line)), "")
         return LoadFailed(f"{message}: {reason}" if reason else message, hint or _advice(reason), self._log.tail())
 
-    def _make_template(self) -> ChatTemplate:
-        source = llama.llama_model_chat_template(self._model, None)
+    def _make_renderer(self) -> Renderer:
+        template = llama.llama_model_chat_template(self._model, None)
+        source = template.decode("utf-8", "replace") if template else None
+        self.marks = Marks(source or "")
         bos, eos = llama.llama_vocab_bos(self.vocab), llama.llama_vocab_eos(self.vocab)
-        return ChatTemplate(
-            source.decode("utf-8", "replace") if source else None,
+        return Renderer(
+            self._name,
+            source,
             self._token_text(bos),
             self._token_text(eos),
             knows_chatml=len(self.tokenize("<|im_start|>", bos=False)) == 1,
@@ -176,7 +181,7 @@ class Model:
             n_layer=llama.llama_model_n_layer(self._model),
             n_ctx=self.n_ctx,
             n_ctx_train=llama.llama_model_n_ctx_train(self._model),
-            template=self.template.origin,
+            template=self.renderer.origin,
         )
 
     def _text(self, key: str) -> str:
@@ -207,21 +212,32 @@ class Model:
         return tokens
 
     def piece(self, token: int) -> bytes | None:
-        """The bytes of a token of an answer; None where it ends the answer."""
+        """The bytes of a token of an answer; None where it ends the answer. Control tokens have
+        none, except the marks around a thought, which are kept in `mark_tokens` too."""
         try:
             return self._pieces[token]
         except KeyError:
-            ends = llama.llama_vocab_is_eog(self.vocab, token)
-            piece = self._pieces[token] = None if ends else self._to_piece(token)
+            piece: bytes | None = None
+            if not llama.llama_vocab_is_eog(self.vocab, token):
+                piece = self._to_piece(token, special=False)
+                whole = self._to_piece(token, special=True)
+                if whole.decode("utf-8", "replace") in self.marks:
+                    self.mark_tokens.add(token)
+                    piece = whole
+            self._pieces[token] = piece
             return piece
 
-    def _to_piece(self, token: int) -> bytes:
+    def token_text(self, token: int) -> str:
+        """A token as a person reads it, control tokens too."""
+        return self._to_piece(token, special=True).decode("utf-8", "replace")
+
+    def _to_piece(self, token: int, *, special: bool) -> bytes:
         buffer, size = self._piece_buffer, _PIECE_BYTES
-        count = llama.llama_token_to_piece(self.vocab, token, buffer, size, 0, False)
+        count = llama.llama_token_to_piece(self.vocab, token, buffer, size, 0, special)
         if count < 0:
             size = -count
             buffer = ctypes.create_string_buffer(size)
-            count = llama.llama_token_to_piece(self.vocab, token, buffer, size, 0, False)
+            count = llama.llama_token_to_piece(self.vocab, token, buffer, size, 0, special)
         return buffer.raw[:count]
 
 

@@ -19,6 +19,8 @@ from llama_tui.engine.protocol import (
     Prefilled,
     Started,
     Token,
+    TokenKind,
+    TokenLogprob,
 )
 from llama_tui.errors import ContextOverflow, EngineError, LoadFailed, MissingLlamaCpp
 from llama_tui.settings.params import sampling
@@ -146,18 +148,29 @@ class Runner(threading.Thread):
                 self._current = None
 
     def _generate(self, generation: Generation) -> None:
+        from llama_tui.worker.constraint import Constraint, grammar_of
         from llama_tui.worker.decode import Outcome
         from llama_tui.worker.model import sampling_seed
-        from llama_tui.worker.sampler import Sampler
+        from llama_tui.worker.sampler import Sampler, biases_of
+        from llama_tui.worker.text import AnswerText
 
         assert self._model and self._decoder
         model, decoder, name = self._model, self._decoder, generation.name
         params = sampling(generation.request.params)
         seed = sampling_seed(params)
-        prompt = model.tokenize(model.template.render(generation.request.messages))
+        request = generation.request
+        thinking = params["thinking"]
+        rendered = model.renderer.render(
+            request.messages, request.tools, thinking if isinstance(thinking, bool) else None
+        )
+        prompt = model.tokenize(rendered.text)
+        grammar = grammar_of(params)
+        biases = biases_of(params, model.vocab, model.tokenize)
         decoder.check(prompt)
         reused = decoder.reuse(prompt)
-        self._publish(generation, Started(0, name, 0, len(prompt), reused, seed, model.n_ctx))
+        self._publish(
+            generation, Started(0, name, 0, len(prompt), reused, seed, model.n_ctx, rendered.template, rendered.notice)
+        )
         began = time.monotonic()
         told = began
 
@@ -167,21 +180,27 @@ class Runner(threading.Thread):
                 told = now
                 self._publish(generation, Prefilled(0, name, 0, done, total))
 
-        sampler = Sampler(params, model.vocab, model.n_ctx, seed)
+        def said(kind: TokenKind, stretch: str, count: int, thought: int, likely: tuple[TokenLogprob, ...]) -> None:
+            self._publish(generation, Token(0, name, 0, stretch, count, kind, thought, likely))
+
+        stops = params["stop"]
+        text = AnswerText(
+            [*map(str, stops if isinstance(stops, tuple) else ()), *rendered.stop], model.marks, rendered.text
+        )
+        sampler = Sampler(params, model.vocab, model.n_ctx, seed, biases)
+        constraint: Constraint | None = None
         try:
+            constraint = Constraint(grammar, model.vocab) if grammar else None
             sampler.remember(prompt)
             outcome = (
-                decoder.generate(
-                    prompt,
-                    sampler,
-                    params,
-                    lambda text, count: self._publish(generation, Token(0, name, 0, text, count)),
-                )
+                decoder.generate(prompt, sampler, params, text, said, constraint=constraint)
                 if decoder.prefill(prompt, prefilled)
                 else Outcome("cancelled", 0, time.monotonic(), None, time.monotonic())
             )
         finally:
             sampler.close()
+            if constraint:
+                constraint.close()
         first = outcome.first_token
         self._publish(
             generation,
@@ -196,5 +215,6 @@ class Runner(threading.Thread):
                 first_token_seconds=None if first is None else first - generation.arrived,
                 prefill_seconds=outcome.prefilled - began,
                 decode_seconds=0.0 if first is None else outcome.ended - first,
+                reasoning_tokens=outcome.reasoning_tokens,
             ),
         )

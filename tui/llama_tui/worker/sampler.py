@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from llama_tui.errors import EngineError
 from llama_tui.settings.values import Value
 from llama_tui.worker.binding import llama
 
@@ -13,16 +14,25 @@ from llama_tui.worker.binding import llama
 class Sampler:
     """Owns one llama.cpp sampler chain; `close` frees it.
 
-    The order is llama.cpp's own: penalties see all tokens, top_k comes before the samplers that
-    sort (without it they cost 1.4 to 2 ms a token on flat logits), the temperature comes last.
+    Biases and penalties come first, since they must see all tokens; then what `samplers` lists, in
+    its order. By default that is llama.cpp's own: top_k comes before the samplers that sort (without
+    it they cost 1.4 to 2 ms a token on flat logits), the temperature comes last.
     `remembers` is how many tokens of the prompt the penalties must be told of.
     """
 
-    def __init__(self, params: Mapping[str, Value], vocab: Any, n_ctx: int, seed: int) -> None:
+    def __init__(
+        self, params: Mapping[str, Value], vocab: Any, n_ctx: int, seed: int, biases: Sequence[tuple[int, float]] = ()
+    ) -> None:
         self._p = params
         self.chain: Any = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
         n_vocab = llama.llama_vocab_n_tokens(vocab)
         self.remembers = 0
+        if self._p.get("ignore_eos"):
+            ends = (token for token in range(n_vocab) if llama.llama_vocab_is_eog(vocab, token))
+            biases = [*biases, *((token, float("-inf")) for token in ends)]
+        if biases:
+            given = (llama.llama_logit_bias * len(biases))(*biases)
+            self._add(llama.llama_sampler_init_logit_bias(n_vocab, len(biases), given))
         self._penalties(vocab, n_vocab, n_ctx)
         if self._number("temperature") <= 0:
             self._add(llama.llama_sampler_init_greedy())
@@ -37,17 +47,12 @@ class Sampler:
             )
         else:
             self._truncation(seed)
-            self._add(llama.llama_sampler_init_temp(self._number("temperature")))
             self._add(llama.llama_sampler_init_dist(seed))
 
     def _penalties(self, vocab: Any, n_vocab: int, n_ctx: int) -> None:
         repeat, presence = self._number("repeat_penalty"), self._number("presence_penalty")
         frequency = self._number("frequency_penalty")
         window = _window(self._number("penalty_last_n"), n_ctx)
-        if self._p.get("ignore_eos"):
-            ends = [token for token in range(n_vocab) if llama.llama_vocab_is_eog(vocab, token)]
-            biases = (llama.llama_logit_bias * len(ends))(*((token, float("-inf")) for token in ends))
-            self._add(llama.llama_sampler_init_logit_bias(n_vocab, len(ends), biases))
         if window and (repeat != 1 or presence or frequency):
             self.remembers = window
             self._add(llama.llama_sampler_init_penalties(n_vocab, window, repeat, frequency, presence))
@@ -69,18 +74,28 @@ class Sampler:
             )
 
     def _truncation(self, seed: int) -> None:
-        if (sigma := self._number("top_n_sigma")) >= 0:
-            self._add(llama.llama_sampler_init_top_n_sigma(sigma))
-        if (top_k := int(self._number("top_k"))) > 0:
-            self._add(llama.llama_sampler_init_top_k(top_k))
-        if (typical := self._number("typical_p")) < 1:
-            self._add(llama.llama_sampler_init_typical(typical, 1))
-        if (top_p := self._number("top_p")) < 1:
-            self._add(llama.llama_sampler_init_top_p(top_p, 1))
-        if (min_p := self._number("min_p")) > 0:
-            self._add(llama.llama_sampler_init_min_p(min_p, 1))
-        if (xtc := self._number("xtc_probability")) > 0:
-            self._add(llama.llama_sampler_init_xtc(xtc, self._number("xtc_threshold"), 1, seed))
+        for name in dict.fromkeys(_texts(self._p["samplers"])):
+            self._truncate(name, seed)
+
+    def _truncate(self, name: str, seed: int) -> None:
+        value = self._number("xtc_probability" if name == "xtc" else name)
+        match name:
+            case "temperature":
+                self._add(llama.llama_sampler_init_temp(value))
+            case "top_n_sigma" if value >= 0:
+                self._add(llama.llama_sampler_init_top_n_sigma(value))
+            case "top_k" if value > 0:
+                self._add(llama.llama_sampler_init_top_k(int(value)))
+            case "typical_p" if value < 1:
+                self._add(llama.llama_sampler_init_typical(value, 1))
+            case "top_p" if value < 1:
+                self._add(llama.llama_sampler_init_top_p(value, 1))
+            case "min_p" if value > 0:
+                self._add(llama.llama_sampler_init_min_p(value, 1))
+            case "xtc" if value > 0:
+                self._add(llama.llama_sampler_init_xtc(value, self._number("xtc_threshold"), 1, seed))
+            case _:
+                pass  # its value leaves it off
 
     def _number(self, name: str) -> float:
         value = self._p[name]
@@ -100,6 +115,25 @@ class Sampler:
         if self.chain:
             llama.llama_sampler_free(self.chain)
             self.chain = None
+
+
+def biases_of(
+    params: Mapping[str, Value], vocab: Any, tokenize: Callable[..., Sequence[int]]
+) -> list[tuple[int, float]]:
+    """The token ids and biases of `logit_bias`; raises `EngineError` for what is no token."""
+    n_vocab = llama.llama_vocab_n_tokens(vocab)
+    biases: dict[int, float] = {}
+    for item in _texts(params["logit_bias"]):
+        text, _, bias = item.rpartition("=")
+        if text.isascii() and text.isdigit():
+            tokens: Sequence[int] = [int(text)]
+        else:
+            tokens = tokenize(text.strip('"') or text, bos=False)
+        if len(tokens) != 1 or tokens[0] >= n_vocab:
+            what = f"{len(tokens)} tokens" if len(tokens) != 1 else f"no token: there are {n_vocab:,}"
+            raise EngineError(f"logit_bias: {text!r} is {what}", "Name one token, by its id or its whole text.")
+        biases[tokens[0]] = float(bias)
+    return list(biases.items())
 
 
 def _window(value: float, n_ctx: int) -> int:

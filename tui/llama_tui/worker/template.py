@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jinja2
@@ -20,8 +20,16 @@ import jinja2.sandbox
 
 from llama_tui.engine.protocol import Message
 from llama_tui.errors import EngineError
+from llama_tui.worker.shapes import in_words, shapes, shows
 
-Turn = dict[str, Any]
+_OUTPUT, _GROWTH = 1_000_000, 8
+"""A prompt may have this many characters, and as many more for each one of the conversation."""
+
+_REASON = 300
+"""Characters of a template's own error that are passed on."""
+
+_LEAST_EFFORT = ("no_think", "none", "minimal", "low")
+"""What templates with a `reasoning_effort` call the least of it, the least first."""
 
 
 class TemplateError(EngineError):
@@ -41,66 +49,93 @@ class _GenerationTag(jinja2.ext.Extension):
 class ChatTemplate:
     """Renders conversations with a model's own template, or a neutral one where it has none.
 
-    `origin` tells which. `stop` holds texts that end an answer besides the model's own tokens,
-    which only the neutral template without control tokens needs.
+    It runs whatever the template says, for as long as that takes: an engine asks
+    `worker.renderer`, which does this in a process that can be ended. `origin` tells which
+    template it is. `stop` holds texts that end an answer besides the model's own tokens, which
+    only the neutral template without control tokens needs. Raises `TemplateError` for what is not
+    Jinja.
     """
 
     def __init__(self, source: str | None, bos: str, eos: str, *, knows_chatml: bool) -> None:
         self.origin: Literal["model", "fallback"] = "model" if source else "fallback"
         self.stop: tuple[str, ...] = () if source or knows_chatml else ("\nUser:", "\nSystem:")
-        self._bos, self._eos = bos, eos
-        self._render: Callable[..., str] | None = None
+        self._known = {"bos_token": bos, "eos_token": eos}
+        self._source = source or ""
+        self._render: Callable[..., str]
         if source:
             try:
-                self._render = _environment().from_string(source).render
-            except jinja2.TemplateError as error:
+                self._template = _environment().from_string(source)
+            except (jinja2.TemplateError, RecursionError, MemoryError, OverflowError, ValueError) as error:
                 raise TemplateError(
-                    f"The model's chat template is not valid Jinja: {error}",
-                    "The file needs a repaired tokenizer.chat_template.",
+                    f"it is not valid Jinja: {_said(error)}", "The file needs a repaired tokenizer.chat_template."
                 ) from error
+            self._render = self._with_jinja
         else:
             self._render = _chatml if knows_chatml else _plain
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The prompt up to where the answer begins; raises `TemplateError`."""
-        assert self._render
-        known = {"bos_token": self._bos, "eos_token": self._eos, "add_generation_prompt": True}
+    def render(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), thinking: bool | None = None
+    ) -> str:
+        """The prompt up to where the answer begins, from the first shape of the conversation that
+        the template accepts and shows whole; raises `TemplateError` where it accepts none."""
+        if self.origin == "fallback":
+            return self._render(in_words(messages, tools))
         first: Exception | None = None
-        for turns in _shapes(messages):
+        accepted: str | None = None
+        for turns, offered in shapes(messages, tools):
+            known: dict[str, Any] = {name: value for name, value in self._known.items() if value}
+            known |= {"messages": turns, "add_generation_prompt": True, **self._switches(thinking)}
+            if offered:
+                known["tools"] = offered
             try:
-                return self._render(messages=turns, **{name: value for name, value in known.items() if value})
+                prompt = self._render(sum(len(turn["content"] or "") for turn in turns), **known)
             except Exception as error:  # a template can raise anything
                 first = first or error
+                continue
+            if shows(prompt, messages, tools):
+                return prompt
+            accepted = prompt if accepted is None else accepted
+        if accepted is not None:
+            return accepted
         raise TemplateError(
-            f"The model's chat template rejects this conversation: {first}",
-            "Try without a system prompt, or start a new chat.",
+            f"it rejects this conversation: {_said(first)}", "Try without a system prompt, or start a new chat."
         )
 
+    def _with_jinja(self, size: int, /, **known: Any) -> str:
+        """Render piece by piece, so that a template that never ends does not fill the memory."""
+        limit = _OUTPUT + _GROWTH * size
+        pieces: list[str] = []
+        for piece in self._template.generate(**known):
+            limit -= len(piece)
+            if limit < 0:
+                raise TemplateError("its output is too long")
+            pieces.append(piece)
+        return "".join(pieces)
 
-def _shapes(messages: Sequence[Message]) -> Iterator[list[Turn]]:
-    """The conversation as it is, with neighbours of one role merged, and without a system role."""
-    turns: list[Turn] = [{"role": message.role, "content": message.content} for message in messages]
-    yield turns
-    system = "\n\n".join(turn["content"] for turn in turns if turn["role"] == "system")
-    merged: list[Turn] = []
-    for turn in turns:
-        if turn["role"] == "system":
-            continue
-        if merged and merged[-1]["role"] == turn["role"]:
-            merged[-1] = {**turn, "content": merged[-1]["content"] + "\n\n" + turn["content"]}
-        else:
-            merged.append(turn)
-    yield [{"role": "system", "content": system}, *merged] if system else merged
-    if system and merged:
-        first, *rest = merged
-        yield [{**first, "content": system + "\n\n" + first["content"]}, *rest]
+    def _switches(self, thinking: bool | None) -> dict[str, Any]:
+        """The variables by which templates know whether the model shall think; none for its own way."""
+        if thinking is None:
+            return {}
+        switches: dict[str, Any] = {
+            "enable_thinking": thinking,
+            "thinking": thinking,
+            "reasoning": thinking,
+            "thinking_mode": "enabled" if thinking else "disabled",
+        }
+        if not thinking:
+            switches["thinking_budget"] = 0
+            least = (word for word in _LEAST_EFFORT if f"'{word}'" in self._source or f'"{word}"' in self._source)
+            switches["reasoning_effort"] = next(least, "low")
+        elif "no_think" in self._source:
+            switches["reasoning_effort"] = "high"
+        return switches
 
 
 def _environment() -> jinja2.sandbox.SandboxedEnvironment:
     environment: Any = jinja2.sandbox.SandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, jinja2.ext.loopcontrols]
     )
-    environment.filters |= {"tojson": _tojson, "from_json": json.loads}
+    environment.filters |= {"tojson": _tojson, "from_json": _from_json, "fromjson": _from_json}
     environment.globals |= {"raise_exception": _raise, "strftime_now": _strftime_now}
     return environment
 
@@ -116,6 +151,10 @@ def _tojson(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
+def _from_json(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
 def _strftime_now(form: str) -> str:
     return datetime.datetime.now().strftime(form)
 
@@ -124,11 +163,17 @@ def _raise(message: str) -> str:
     raise jinja2.TemplateError(message)
 
 
-def _chatml(messages: list[Turn], **_known: object) -> str:
-    turns = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in messages)
+def _said(error: BaseException | None) -> str:
+    """A template's own error in one line, for a person."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _REASON else text[: _REASON - 1] + "…"
+
+
+def _chatml(messages: Sequence[Message]) -> str:
+    turns = "".join(f"<|im_start|>{message.role}\n{message.content}<|im_end|>\n" for message in messages)
     return turns + "<|im_start|>assistant\n"
 
 
-def _plain(messages: list[Turn], **_known: object) -> str:
-    turns = "".join(f"{turn['role'].capitalize()}: {turn['content']}\n" for turn in messages)
+def _plain(messages: Sequence[Message]) -> str:
+    turns = "".join(f"{message.role.capitalize()}: {message.content}\n" for message in messages)
     return turns + "Assistant:"

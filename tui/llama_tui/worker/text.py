@@ -1,41 +1,63 @@
-"""From a stream of token bytes to the text of an answer: UTF-8 across tokens, and stop strings."""
+"""From a stream of token bytes to text: UTF-8 across tokens, thoughts apart, and stop strings."""
 
 from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
 
+from llama_tui.engine.protocol import TokenKind
+from llama_tui.worker.reasoning import Marks, Splitter, overlap
+
 
 class AnswerText:
-    """Turns bytes into text that is safe to show.
+    """Turns bytes into text that is safe to show, each stretch with its kind.
 
     A character that ends in the next token waits for it; a byte that belongs to no character
     becomes U+FFFD and holds nothing up. Text that may be the beginning of a stop string waits
-    until it is decided; the stop string itself is never shown.
+    until it is decided; the stop string itself is never shown. Stop strings end answers, not
+    thoughts. `prompt` tells whether the text begins inside a thought.
     """
 
-    def __init__(self, stop: Sequence[str]) -> None:
+    def __init__(self, stop: Sequence[str], marks: Marks | None = None, prompt: str = "") -> None:
         self._decoder: codecs.IncrementalDecoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop = tuple(text for text in stop if text)
+        self._splitter = Splitter(marks or Marks(), prompt)
         self._held: str = ""
         self.stopped = False
 
-    def feed(self, data: bytes) -> str:
-        """The text that is decided now; sets `stopped` when a stop string is complete."""
-        return self._decide(self._decoder.decode(data))
+    @property
+    def reasoning(self) -> bool:
+        """Whether what comes now belongs to the reasoning."""
+        return self._splitter.reasoning
 
-    def finish(self) -> str:
+    def feed(self, data: bytes, *, is_mark: bool = False) -> list[tuple[TokenKind, str]]:
+        """The text that is decided now; sets `stopped` when a stop string is complete. `is_mark`
+        for a token that is a mark of its own (see `Marks`)."""
+        return self._decide(self._splitter.feed(self._decoder.decode(data), is_mark=is_mark))
+
+    def finish(self) -> list[tuple[TokenKind, str]]:
         """What was held back, when no more will come."""
         if self.stopped:
-            return ""
-        decided = self._decide(self._decoder.decode(b"", final=True))
+            return []
+        last = self._splitter.feed(self._decoder.decode(b"", final=True))
+        decided = self._decide([*last, *self._splitter.finish()])
         rest = "" if self.stopped else self._held
         self._held = ""
-        return decided + rest
+        return [*decided, ("answer", rest)] if rest else decided
 
-    def _decide(self, text: str) -> str:
+    def _decide(self, stretches: list[tuple[TokenKind, str]]) -> list[tuple[TokenKind, str]]:
         if not self._stop:
-            return text
+            return stretches
+        said: list[tuple[TokenKind, str]] = []
+        for kind, text in stretches:
+            if self.stopped:
+                break
+            shown = text if kind == "reasoning" else self._scan(text)
+            if shown:
+                said.append((kind, shown))
+        return said
+
+    def _scan(self, text: str) -> str:
         text = self._held + text
         # The one that is complete first, as if the text had come letter by letter.
         found = min(((at + len(stop), at) for stop in self._stop if (at := text.find(stop)) >= 0), default=None)
@@ -43,11 +65,6 @@ class AnswerText:
             self.stopped = True
             self._held = ""
             return text[: found[1]]
-        keep = max(_overlap(text, stop) for stop in self._stop)
+        keep = max(overlap(text, stop) for stop in self._stop)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that is a beginning of `stop`."""
-    return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)

@@ -22,6 +22,7 @@ from llama_tui.chat.session import (
     TurnAdded,
     TurnEnded,
     TurnGrew,
+    TurnNoticed,
     TurnRestarted,
     TurnWaits,
 )
@@ -66,7 +67,9 @@ class ChatPane(Vertical):
         self.progress = Progress()
         self._samples: deque[tuple[float, int]] = deque()
         self._begun = False
+        self._thinking = False
         self._told = 0
+        self._noticed: set[str] = set()
 
     def compose(self) -> ComposeResult:
         """Transcript, suggestions, prompt."""
@@ -97,6 +100,7 @@ class ChatPane(Vertical):
     def show(self, conversation: Conversation, suggestions: tuple[str, ...], model: str) -> None:
         """Show a whole conversation, or how to begin one."""
         entries = entries_of(conversation, self._reload_key)
+        self._noticed.clear()
         self._entitle(conversation)
         self._begun = bool(entries)
         self.transcript.show(entries or [self._welcome(model, guided=bool(suggestions))])
@@ -124,20 +128,39 @@ class ChatPane(Vertical):
                 self.transcript.follow()
                 self.prompt.set_history(conversation.prompts())
             case TurnRestarted(turn):
-                self.transcript.update(turn.id, text="", streaming=True)
+                self.transcript.update(turn.id, text="", thought="", thought_tokens=0, streaming=True)
             case TurnWaits(turn_id, doing, done, total):
                 share = f" {done:,} of {total:,} tokens" if total else ""
                 self.progress = Progress(f"{doing}{share}", done)
                 self.transcript.update(turn_id, footer=f"{doing}{share} …")
                 self._samples.clear()
-            case TurnGrew(turn_id, text, n_tokens, n_past):
+            case TurnNoticed(turn_id, text):
+                if text not in self._noticed:  # one template says the same of every question
+                    self._noticed.add(text)
+                    self.transcript.append(Entry(key=f"{turn_id}-notice", role="notice", text=text))
+            case TurnGrew(turn_id, text, n_tokens, n_past, kind, n_reasoning):
                 if not self._samples:
                     self.transcript.update(turn_id, footer="")
                 self.progress = Progress("", n_past, self._speed(n_tokens))
+                if kind == "reasoning":
+                    self._thinking = True
+                    self.transcript.think(turn_id, text)
+                    return
+                if self._thinking:
+                    self._thinking = False
+                    self.transcript.update(turn_id, thought_tokens=n_reasoning)
                 self.transcript.stream(turn_id, text)
             case TurnEnded(turn):
                 whole, *trouble = entries_of_turn(conversation, turn, self._reload_key)
-                self.transcript.update(turn.id, text=whole.text, footer=whole.footer, streaming=False)
+                self._thinking = False
+                self.transcript.update(
+                    turn.id,
+                    text=whole.text,
+                    thought=whole.thought,
+                    thought_tokens=whole.thought_tokens,
+                    footer=whole.footer,
+                    streaming=False,
+                )
                 for entry in trouble:
                     self.transcript.append(entry)
                 speed = turn.figures.tokens_per_second if turn.figures else None

@@ -159,10 +159,9 @@ class FieldList(OptionList):
 
 def stepped(param: Param, value: Value, by: int) -> Value:
     """The next value in a direction: within the bounds, round the choices; None is before the least."""
-    if param.type == "bool":
-        return not value
-    if param.type == "choice":
-        choices: list[Value] = [*([None] if param.none_word else []), *param.choices]
+    if param.type in ("bool", "choice"):
+        words: tuple[Value, ...] = (True, False) if param.type == "bool" else param.choices
+        choices: list[Value] = [*([None] if param.none_word else []), *words]
         return choices[(choices.index(value) + by) % len(choices)]
     if param.type not in ("int", "float"):
         return value

@@ -104,6 +104,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         self._placing = False
         self._painting = False
         self._pending: dict[str, list[str]] = {}
+        self._thoughts: dict[str, list[str]] = {}
         self._timer: Timer | None = None
         self._flushed = 0.0  # when, on the monotonic clock
         self._pause = 0.0  # seconds until the next one
@@ -123,6 +124,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
     def show(self, entries: Iterable[Entry]) -> None:
         """Show another conversation, at its end."""
         self._pending.clear()
+        self._thoughts.clear()
         self._log.show(entries)
         self._settle()
 
@@ -133,9 +135,16 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
 
     def stream(self, key: str, fragment: str) -> None:
         """Add to the text of an entry. Fragments are gathered and shown a few times a second."""
+        self._gather(self._pending, key, fragment)
+
+    def think(self, key: str, fragment: str) -> None:
+        """Add to the thought of an entry, as `stream` does to its text."""
+        self._gather(self._thoughts, key, fragment)
+
+    def _gather(self, waiting: dict[str, list[str]], key: str, fragment: str) -> None:
         if not fragment:
             return
-        self._pending.setdefault(key, []).append(fragment)
+        waiting.setdefault(key, []).append(fragment)
         if self._timer is not None:
             return
         wait = self._flushed + self._pause - monotonic()
@@ -153,6 +162,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
     def drop(self, key: str) -> None:
         """Take an entry out."""
         self._pending.pop(key, None)
+        self._thoughts.pop(key, None)
         self._log.drop(key)
         self._settle()
 
@@ -170,10 +180,13 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
-        if not self._pending:
+        if not self._pending and not self._thoughts:
             return
         began = thread_time()
         pending, self._pending = self._pending, {}
+        thoughts, self._thoughts = self._thoughts, {}
+        for key, fragments in thoughts.items():
+            self._log.think(key, "".join(fragments))
         for key, fragments in pending.items():
             self._log.feed(key, "".join(fragments))
         self._settle()

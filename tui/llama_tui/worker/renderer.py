@@ -1,0 +1,182 @@
+"""Chat templates in a process of their own, which is ended when a template runs wild.
+
+A template comes from a stranger's file. Jinja's sandbox keeps it from the program's objects, but
+not from taking all time or all memory: `{{ 9 ** (9 ** 99) }}` never returns, and no thread or trace
+hook can stop it. The kernel can: this process has a limit of memory and, for every prompt, of CPU
+time, at the end of which it is killed without a word. The engine then uses the neutral template.
+
+`python -m llama_tui.worker.renderer` is that process: the first line of its input is a `_Model`,
+every further one a `_Request` that it answers with a `_Reply`, all in JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from llama_tui.engine.protocol import Message
+from llama_tui.worker.template import ChatTemplate, TemplateError
+
+_CPU_SECONDS = 2.0
+"""CPU time that one prompt may take; a real one takes a few thousandths."""
+
+_WALL_SECONDS = 30.0
+"""The longest wait for a prompt, on a machine that has no CPU time to give."""
+
+_MEMORY_BYTES = 2 * 1024**3
+"""Address space of the process."""
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """A rendered conversation. `notice` says why the model's own template did not make it; `stop`
+    holds texts that end the answer besides the model's own tokens."""
+
+    text: str
+    template: Literal["model", "fallback"]
+    stop: tuple[str, ...] = ()
+    notice: str = ""
+
+
+class _Model(msgspec.Struct, frozen=True):
+    source: str
+    bos: str
+    eos: str
+
+
+class _Request(msgspec.Struct, frozen=True):
+    messages: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...]
+    thinking: bool | None
+
+
+class _Reply(msgspec.Struct, frozen=True):
+    prompt: str | None = None
+    error: str = ""
+
+
+class Renderer:
+    """Makes prompts with the template `source` of the model `name`, or with a neutral one."""
+
+    def __init__(self, name: str, source: str | None, bos: str, eos: str, *, knows_chatml: bool) -> None:
+        self._name = name
+        self._neutral = ChatTemplate(None, bos, eos, knows_chatml=knows_chatml)
+        self._model = _Model(source, bos, eos) if source else None
+        self._wild = ""
+        self._process: subprocess.Popen[bytes] | None = None
+        if self._model:
+            self._start(self._model)  # it gets ready while the rest of the model is
+
+    @property
+    def origin(self) -> Literal["model", "fallback"]:
+        """Whose template is tried first."""
+        return "model" if self._model else "fallback"
+
+    def render(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), thinking: bool | None = None
+    ) -> Prompt:
+        """The prompt up to where the answer begins."""
+        if self._model is None:
+            return Prompt(self._neutral.render(messages, tools), "fallback", self._neutral.stop)
+        request = _Request(tuple(messages), tuple(tools), thinking)
+        reply = _Reply(error=self._wild) if self._wild else self._ask(self._model, request)
+        if reply.prompt is not None:
+            return Prompt(reply.prompt, "model")
+        notice = f"The chat template of {self._name} cannot be used here, a neutral one was: {reply.error}."
+        return Prompt(self._neutral.render(messages, tools), "fallback", self._neutral.stop, notice)
+
+    def close(self) -> None:
+        """End the process."""
+        if process := self._process:
+            self._process = None
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+
+    def _start(self, model: _Model) -> subprocess.Popen[bytes]:
+        self._process = process = subprocess.Popen(
+            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self._write(process, model)
+        return process
+
+    def _write(self, process: subprocess.Popen[bytes], message: _Model | _Request) -> None:
+        assert process.stdin
+        with contextlib.suppress(BrokenPipeError):  # reading then finds the end
+            process.stdin.write(msgspec.json.encode(message) + b"\n")
+            process.stdin.flush()
+
+    def _ask(self, model: _Model, request: _Request) -> _Reply:
+        """Have the process render. A template that had to be stopped is not tried again, nor is one
+        with which the process has ended twice."""
+        for _attempt in range(2):
+            process = self._process or self._start(model)
+            self._write(process, request)
+            try:
+                line = self._read(process)
+            except TimeoutError:
+                line = b""
+            if line.endswith(b"\n"):
+                return msgspec.json.decode(line, type=_Reply)
+            ended = process.poll()
+            self.close()
+            if ended in (None, -signal.SIGPROF):
+                self._wild = f"it did not finish within {_CPU_SECONDS:g} s and was stopped"
+                break
+            self._wild = f"it ends the process that runs it (code {ended})"
+        return _Reply(error=self._wild)
+
+    @staticmethod
+    def _read(process: subprocess.Popen[bytes]) -> bytes:
+        """One line, or what came before the process ended; raises TimeoutError."""
+        assert process.stdout
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            if not selector.select(_WALL_SECONDS):
+                raise TimeoutError
+        line = process.stdout.readline()
+        if not line.endswith(b"\n"):
+            process.wait()
+        return line
+
+
+def main() -> None:
+    """Render what is asked for until the input ends."""
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # The engine is what answers to signals; this process ends with its input.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    lines, answers = sys.stdin.buffer, sys.stdout.buffer
+    model = msgspec.json.decode(lines.readline(), type=_Model)
+    template: ChatTemplate | None = None
+    for line in lines:
+        request = msgspec.json.decode(line, type=_Request)
+        # Compiling folds constants: it can run wild as well.
+        signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS)
+        try:
+            template = template or ChatTemplate(model.source, model.bos, model.eos, knows_chatml=False)
+            prompt = template.render(request.messages, request.tools, request.thinking)
+            reply = _Reply(prompt.encode("utf-8", "replace").decode())
+        except TemplateError as error:
+            reply = _Reply(error=error.message.rstrip("."))
+        except (MemoryError, RecursionError):
+            reply = _Reply(error="it wants too much memory")
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        answers.write(msgspec.json.encode(reply) + b"\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
