@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from llama_tui.paths import Paths
+from llama_tui.settings.params import PARAMS
 from tests.e2e.terminal import COMMAND, Terminal
 
 READY = "Ask the guide"
@@ -267,7 +268,8 @@ def test_keys_in_one_burst_go_where_they_are_meant(paths: Paths, tiny_model: Pat
         terminal.wait_for(lambda text: "temperature" not in text)
         terminal.send(F3)
         terminal.wait_for("temperature")
-        terminal.send("\x1b[B" * 5)
+        names = [param.name for param in PARAMS if param.kind in ("sampling", "load")]
+        terminal.send("\x1b[B" * names.index("temperature"))
         terminal.wait_for("Higher is more varied")
         terminal.send("0.3" + ENTER)
         terminal.wait_for(lambda text: "saved" in text)

@@ -414,13 +414,13 @@ async def test_a_model_that_cannot_be_used_says_why_when_it_is_chosen(paths: Pat
 async def test_an_answer_left_for_a_new_chat_is_kept_with_its_end(paths: Paths, models: Path) -> None:
     app = program(paths, "tiny", models, ENDLESS)
     async with running(app) as pilot:
-        await ask(app, pilot, "hello")
+        await ask(app, pilot, "What was left behind")
         await until(lambda: app.main.chat.progress.n_past > 60)
         left = app.workbench.conversation
         await pilot.press("ctrl+n")
         await ask(app, pilot, "another")
         await until(lambda: left.path()[-1].ending == "cancelled")
-        assert "hello" not in log(app), "nothing of it appears in the new chat"
+        assert "left behind" not in log(app), "nothing of it appears in the new chat"
         await pilot.press("escape")
         await until(lambda: answered(app))
 
