@@ -182,6 +182,7 @@ def test_load_failed(snap_compare: Snap, paths: Paths, guide_model: Path, models
         app = await settled(pilot)
         await until(lambda: app.workbench.engine and app.workbench.engine.condition == "failed")
         app.main.show_engines()
+        await until(lambda: any("output_norm.weight" in entry.text for entry in app.main.chat.transcript.entries))
         await pilot.pause(0.2)
 
     with ScriptedEngine(paths, guide_model, failure=failure):

@@ -14,7 +14,7 @@ from textual.containers import Container, Vertical
 from textual.screen import Screen
 from textual.widget import Widget
 
-from llama_tui.chat.session import ChatEvent, ChatSession, SendRefused
+from llama_tui.chat.session import ChatEvent, ChatSession, SendRefused, TurnEnded
 from llama_tui.chat.workbench import Workbench
 from llama_tui.engine.devices import DeviceMemory, Machine
 from llama_tui.engine.engine import Engine
@@ -264,10 +264,11 @@ class MainScreen(Screen[None]):
             async for event in events:
                 if self.workbench.conversation is conversation:
                     self.chat.apply(conversation, event)
+                    if isinstance(event, TurnEnded) and event.turn.trouble:
+                        self._told_of = self.workbench.engine
                     self._show_status()
                 elif isinstance(event, SendRefused) and not self.chat.prompt.text:
                     self.chat.prompt.load(event.text)
-        self._told_of = self.workbench.engine
         self._show_status()
 
     def action_stop(self) -> None:
