@@ -256,6 +256,24 @@ async def test_the_switcher_filters_loads_and_unloads(paths: Paths, models: Path
         await until(lambda: not isinstance(app.screen, ModelSwitcher))
 
 
+async def test_what_happens_while_a_screen_opens_waits_for_its_widgets(paths: Paths, models: Path) -> None:
+    """A screen is on the stack before its widgets are: engines tell of themselves, and a burst of keys arrives."""
+    app = program(paths, models=models)
+    async with running(app) as pilot:
+        app.main.action_switch_model()
+        app.main.show_engines()
+        for key in ("ctrl+u", "escape"):
+            app.simulate_key(key)
+        assert isinstance(app.screen, ModelSwitcher)
+        assert not app.screen.query(ModelList), "the screen came at once: this test shows nothing"
+        await until(lambda: app.screen is app.main)
+        app.main.action_switch_model()
+        app.main.show_engines()
+        await until(lambda: app.screen.query(ModelList))
+        await pilot.pause()
+        assert app.screen.query_one(ModelList).option_count == len(app.workbench.files)
+
+
 async def test_chats_can_be_opened_deleted_and_brought_back(paths: Paths, models: Path) -> None:
     app = program(paths, "tiny", models, {"max_tokens": 4})
     async with running(app) as pilot:

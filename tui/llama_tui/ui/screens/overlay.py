@@ -15,6 +15,10 @@ class Overlay(ModalScreen[Result]):
     """Keys that come before the line has the focus are not lost: a slow link delivers the key that
     opens a screen and the letters after it in one burst."""
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """No action before there is something to act on: its key waits with the others."""
+        return bool(self.query(Input))
+
     def on_key(self, event: events.Key) -> None:
         """Keep what is typed early; the line gets it as soon as it is there."""
         lines = self.query(Input)
@@ -36,3 +40,5 @@ class Overlay(ModalScreen[Result]):
         elif key == "enter":
             # After the list has heard of the letters.
             self.call_after_refresh(line.action_submit)
+        else:
+            self.app.simulate_key(key)  # pyright: ignore[reportUnknownMemberType]

@@ -43,12 +43,18 @@ class ModelSwitcher(Overlay[ModelFile | None]):
     def on_mount(self) -> None:
         """Letters go to the filter."""
         self.query_one(ModelFilter).focus()
-        self.show(self._rows)
+        self._show()
 
     def show(self, rows: Sequence[ModelRow]) -> None:
-        """Show the states as they are now."""
-        self.query_one(ModelList).show(rows)
-        if not rows:
+        """Show the states as they are now, or keep them until the list is there: a screen is on the
+        stack before its widgets are, and engines tell of themselves at any time."""
+        self._rows = rows
+        if self.query(ModelList):
+            self._show()
+
+    def _show(self) -> None:
+        self.query_one(ModelList).show(self._rows)
+        if not self._rows:
             self.query_one(".keys", Static).update(f"No models found: set model_dir in config.toml\n{self._help}")
 
     @on(ModelList.Chosen)
