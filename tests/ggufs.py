@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import gguf
 import numpy as np
@@ -41,6 +42,9 @@ def write_tiny_llama(
     n_ctx_train: int = 512,
     n_embd: int = 64,
     n_layer: int = 2,
+    n_ff: int | None = None,
+    n_head_kv: int | None = None,
+    tied: bool = False,
     vocab: Sequence[str] = (),
     quantization: str = "F32",
     chat_template: str | None = CHATML,
@@ -59,12 +63,18 @@ def write_tiny_llama(
     ASCII character, a space or a newline, so that answers look the same on every screen; without it
     answers are full of bytes that are not UTF-8.
 
+    `n_ff` is twice `n_embd` where it is not given, `n_head_kv` as many as heads; `tied` leaves out the output
+    matrix, so that the embeddings serve for it. An `architecture` of llama.cpp whose tensors are a llama's
+    (qwen2, and qwen3 and gemma3 with their norms) gets what it needs.
     `vocab` adds whole tokens (of their own, without merges). `quantization` is one of F32, F16, BF16,
     Q8_0, Q4_0, Q4_1, Q5_0, Q5_1. `drop_tensor` and `drop_key` leave out one tensor or metadata key by its
     full name, which llama.cpp refuses with a message of its own.
     """
     if n_embd % HEAD_DIM:
         raise ValueError(f"n_embd must be a multiple of {HEAD_DIM}")
+    n_ff = n_ff or 2 * n_embd
+    n_head = n_embd // HEAD_DIM
+    n_head_kv = n_head_kv or n_head
     tokens, types = _tokens(vocab)
     writer = gguf.GGUFWriter(None, architecture)
     keys: dict[str, object] = {
@@ -73,9 +83,9 @@ def write_tiny_llama(
         f"{architecture}.context_length": n_ctx_train,
         f"{architecture}.embedding_length": n_embd,
         f"{architecture}.block_count": n_layer,
-        f"{architecture}.feed_forward_length": 2 * n_embd,
-        f"{architecture}.attention.head_count": n_embd // HEAD_DIM,
-        f"{architecture}.attention.head_count_kv": n_embd // HEAD_DIM,
+        f"{architecture}.feed_forward_length": n_ff,
+        f"{architecture}.attention.head_count": n_head,
+        f"{architecture}.attention.head_count_kv": n_head_kv,
         f"{architecture}.rope.dimension_count": HEAD_DIM,
         f"{architecture}.attention.layer_norm_rms_epsilon": 1e-5,
         f"{architecture}.vocab_size": len(tokens),
@@ -89,14 +99,19 @@ def write_tiny_llama(
         "tokenizer.ggml.padding_token_id": tokens.index("<|endoftext|>"),
         "tokenizer.ggml.add_bos_token": False,
     }
+    if architecture in ("qwen3", "gemma3"):
+        keys |= {f"{architecture}.attention.{name}_length": HEAD_DIM for name in ("key", "value")}
+    if architecture == "gemma3":
+        keys["gemma3.attention.sliding_window"] = 128
     if chat_template is not None:
         keys["tokenizer.chat_template"] = chat_template
     if drop_key is not None:
         del keys[drop_key]
     for key, value in keys.items():
         _add(writer, key, value)
-    for tensor, weights in _weights(tokens, types, n_embd, n_layer, seed=seed, readable=readable).items():
-        if tensor == drop_tensor:
+    shape = _Shape(n_embd, n_layer, n_ff, n_head_kv * HEAD_DIM)
+    for tensor, weights in _weights(architecture, tokens, types, shape, seed=seed, readable=readable).items():
+        if tensor == drop_tensor or (tied and tensor == "output.weight"):
             continue
         kind = gguf.GGMLQuantizationType[quantization if weights.ndim > 1 else "F32"]
         writer.add_tensor(tensor, gguf.quantize(weights, kind), raw_dtype=kind)
@@ -200,9 +215,24 @@ def _tokens(vocab: Sequence[str]) -> tuple[list[str], list[int]]:
     return [*normal, *CONTROL], types
 
 
+class _Shape(NamedTuple):
+    n_embd: int
+    n_layer: int
+    n_ff: int
+    kv_row: int
+
+
+_NORMS = {
+    "qwen3": {"attn_q_norm": HEAD_DIM, "attn_k_norm": HEAD_DIM},
+    "gemma3": {"attn_q_norm": HEAD_DIM, "attn_k_norm": HEAD_DIM, "post_attention_norm": 0, "post_ffw_norm": 0},
+}
+"""Norms beyond a llama's, with their lengths; 0 for that of the embeddings."""
+
+
 def _weights(
-    tokens: list[str], types: list[int], n_embd: int, n_layer: int, *, seed: int, readable: bool
+    architecture: str, tokens: list[str], types: list[int], shape: _Shape, *, seed: int, readable: bool
 ) -> dict[str, NDArray[np.float32]]:
+    n_embd, n_layer, n_ff, kv_row = shape
     random = np.random.default_rng(seed)
 
     def matrix(rows: int, columns: int, scale: float = 1.0) -> NDArray[np.float32]:
@@ -215,13 +245,17 @@ def _weights(
         weights |= {
             block + "attn_norm.weight": ones,
             block + "attn_q.weight": matrix(n_embd, n_embd),
-            block + "attn_k.weight": matrix(n_embd, n_embd),
-            block + "attn_v.weight": matrix(n_embd, n_embd),
+            block + "attn_k.weight": matrix(kv_row, n_embd),
+            block + "attn_v.weight": matrix(kv_row, n_embd),
             block + "attn_output.weight": matrix(n_embd, n_embd),
             block + "ffn_norm.weight": ones,
-            block + "ffn_gate.weight": matrix(2 * n_embd, n_embd),
-            block + "ffn_up.weight": matrix(2 * n_embd, n_embd),
-            block + "ffn_down.weight": matrix(n_embd, 2 * n_embd),
+            block + "ffn_gate.weight": matrix(n_ff, n_embd),
+            block + "ffn_up.weight": matrix(n_ff, n_embd),
+            block + "ffn_down.weight": matrix(n_embd, n_ff),
+            **{
+                f"{block}{norm}.weight": np.ones(length or n_embd, np.float32)
+                for norm, length in _NORMS.get(architecture, {}).items()
+            },
         }
     output = matrix(len(tokens), n_embd, scale=6.0)
     letters = byte_alphabet()

@@ -27,9 +27,10 @@ from llama_tui.chat.session import (
 )
 from llama_tui.chat.store import Store
 from llama_tui.chat.workbench import Workbench
+from llama_tui.engine.devices import Machine
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
-from llama_tui.errors import ContextOverflow, LoadFailed
+from llama_tui.errors import ContextOverflow, LoadFailed, NoRoom
 from llama_tui.library.scan import ModelFile
 from llama_tui.paths import Paths
 from llama_tui.settings.params import sampling
@@ -461,9 +462,13 @@ class TestWorkbench:
         assert ended(await everything(bench.retry())).ending in ("stop", "length")
 
 
+async def nobody_chooses(error: NoRoom) -> None:
+    raise AssertionError(error.message)
+
+
 def a_workbench(paths: Paths) -> Workbench:
     settings = SettingsStore(paths, {}, {"max_tokens": 60, "n_threads": 1})
-    return Workbench(paths, settings, lambda: None)
+    return Workbench(paths, settings, lambda: None, nobody_chooses, Machine())
 
 
 def a_file(bench: Workbench, path: Path) -> ModelFile:

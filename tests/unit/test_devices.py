@@ -9,11 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from llama_tui.engine import devices
 from llama_tui.engine.devices import Gpus, on_device, ram, visible
+from llama_tui.engine.limits import Limit, memory_limits
 from llama_tui.engine.protocol import Buffer
 
-GIB = 2**30
+MIB = 2**20
 
 
 class TestVisible:
@@ -36,35 +36,65 @@ class TestVisible:
 
 
 class TestRam:
-    @pytest.fixture
-    def cgroup(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        monkeypatch.setattr(devices, "_CGROUP", tmp_path)
-        monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(total=64 * GIB, available=40 * GIB))
-        return tmp_path
+    def test_without_a_limit_it_is_the_machines(self) -> None:
+        host, here = psutil.virtual_memory(), ram(())
+        assert here.total == host.total
+        assert abs(here.free - host.available) < host.total / 4  # others work here too
 
-    def limit(self, cgroup: Path, limit: str, current: int, cache: int) -> None:
-        (cgroup / "memory.max").write_text(limit + "\n")
-        (cgroup / "memory.current").write_text(f"{current}\n")
-        (cgroup / "memory.stat").write_text(f"anon 1\nfile {cache}\n")
+    def test_the_tightest_limit_counts(self) -> None:
+        wide, tight = Limit(8 * MIB, 1 * MIB), Limit(6 * MIB, 5 * MIB)
+        assert (ram([wide, tight]).total, ram([wide, tight]).free) == (6 * MIB, 1 * MIB)
 
-    def test_without_a_limit_it_is_the_machines(self, cgroup: Path) -> None:
-        assert (ram().total, ram().used) == (64 * GIB, 24 * GIB)
+    def test_a_limit_above_the_machine_is_none(self) -> None:
+        assert ram([Limit(2**62, 6 * MIB)]).total == psutil.virtual_memory().total
 
-    def test_no_limit_in_words(self, cgroup: Path) -> None:
-        self.limit(cgroup, "max", 5 * GIB, 0)
-        assert (ram().total, ram().used) == (64 * GIB, 24 * GIB)
+    def test_a_group_over_its_limit_has_nothing_free(self) -> None:
+        assert ram([Limit(4 * MIB, 5 * MIB)]).free == 0
 
-    def test_a_containers_limit_without_its_page_cache(self, cgroup: Path) -> None:
-        self.limit(cgroup, str(8 * GIB), 6 * GIB, 5 * GIB)
-        assert (ram().total, ram().used) == (8 * GIB, 1 * GIB)
 
-    def test_a_limit_above_the_machine_is_none(self, cgroup: Path) -> None:
-        self.limit(cgroup, str(2**62), 6 * GIB, 5 * GIB)
-        assert ram().total == 64 * GIB
+class TestLimits:
+    """Folders as the kernel shows them."""
 
-    def test_this_machine(self) -> None:
-        here = ram()
-        assert 0 < here.used < here.total
+    def version_2(self, folder: Path, limit: str, current: int, cache: int, high: str = "max") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text(limit + "\n")
+        (folder / "memory.high").write_text(high + "\n")
+        (folder / "memory.current").write_text(f"{current}\n")
+        (folder / "memory.stat").write_text(f"anon 1\nfile 77\ninactive_file {cache - 3}\nactive_file 3\n")
+
+    def own(self, tmp_path: Path, line: str) -> Path:
+        own = tmp_path / "own"
+        own.write_text(f"3:cpuset:/elsewhere\n{line}\n")
+        return own
+
+    def test_every_group_around_the_process_counts(self, tmp_path: Path) -> None:
+        root = tmp_path / "cgroup"
+        self.version_2(root / "user.slice", str(8 * MIB), 6 * MIB, 5 * MIB)
+        self.version_2(root / "user.slice" / "job", "max", 1 * MIB, 10, high=str(3 * MIB))
+        (root / "memory.stat").write_text("")  # the root has statistics and no limit
+        found = list(memory_limits(root, self.own(tmp_path, "0::/user.slice/job")))
+        assert [(limit.total, limit.used) for limit in found] == [(3 * MIB, 1 * MIB - 10), (8 * MIB, 1 * MIB)]
+
+    def test_in_a_container_the_group_is_what_is_mounted(self, tmp_path: Path) -> None:
+        self.version_2(tmp_path / "cgroup", str(8 * MIB), 6 * MIB, 5 * MIB)
+        (found,) = memory_limits(tmp_path / "cgroup", self.own(tmp_path, "0::/docker/1234"))
+        assert found.free == 7 * MIB
+
+    def test_a_group_without_a_limit_is_none(self, tmp_path: Path) -> None:
+        self.version_2(tmp_path / "cgroup", "max", 6 * MIB, 5 * MIB)
+        assert list(memory_limits(tmp_path / "cgroup", self.own(tmp_path, "0::/"))) == []
+
+    def test_version_1(self, tmp_path: Path) -> None:
+        folder = tmp_path / "cgroup" / "memory" / "job"
+        folder.mkdir(parents=True)
+        (folder / "memory.limit_in_bytes").write_text(f"{8 * MIB}\n")
+        (folder / "memory.usage_in_bytes").write_text(f"{6 * MIB}\n")
+        (folder / "memory.stat").write_text(f"cache 1\ntotal_inactive_file {2 * MIB}\ntotal_active_file {MIB}\n")
+        (found,) = memory_limits(tmp_path / "cgroup", self.own(tmp_path, "4:memory:/job"))
+        assert (found.total, found.free) == (8 * MIB, 5 * MIB)
+
+    def test_where_there_are_no_groups(self, tmp_path: Path) -> None:
+        assert list(memory_limits(tmp_path, tmp_path / "absent")) == []
 
 
 class TestOnDevice:

@@ -6,6 +6,9 @@ shows both beside what they concern, the command line prints both to stderr and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 
 class LlamaTuiError(Exception):
     """Anything that a person is told about. `str(error)` is the message alone."""
@@ -67,3 +70,33 @@ class ProtocolError(EngineError):
 
 class StoreError(LlamaTuiError):
     """The database of conversations cannot be read or written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """A device that has less free than is needed of it; sizes in bytes."""
+
+    device: str
+    need: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A way to load a model that does not fit as it was asked for, checked to fit: other values of
+    parameters, or engines to unload before, by process id and by name. `words` say it to a person."""
+
+    words: str
+    params: Mapping[str, int | str]
+    unload: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+class NoRoom(LoadFailed):
+    """A model that does not fit into the memory that is free, or is one too many."""
+
+    def __init__(self, message: str, shortages: tuple[Shortage, ...], offers: tuple[Offer, ...]) -> None:
+        told = "; ".join(offer.words for offer in offers)
+        super().__init__(message, f"What would work: {told}." if offers else "Nothing that can be set makes it fit.")
+        self.shortages = shortages
+        self.offers = offers

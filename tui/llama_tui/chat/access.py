@@ -7,9 +7,11 @@ import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Callable
 
+from llama_tui.engine.devices import Machine
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
 from llama_tui.engine.protocol import AnswerEvent, Message
+from llama_tui.engine.room import Policy, Room
 from llama_tui.errors import BadModelFile, EngineError
 from llama_tui.library import names
 from llama_tui.library.scan import Headers, ModelFile, builtin, describe, scan
@@ -18,20 +20,21 @@ from llama_tui.settings.params import BY_NAME, sampling
 from llama_tui.settings.store import SettingsStore
 from llama_tui.settings.values import Value, Values
 
-_STATE_SECONDS = 2.0
-"""An engine tells its state as soon as it is asked; a hung one never does."""
-
 
 class Access:
     """Finds models, loads them, and asks them. Belongs to the event loop that is running when it is
     made; `close` must be awaited at the end."""
 
     def __init__(
-        self, paths: Paths, settings: SettingsStore, on_change: Callable[[Engine], None] = lambda _engine: None
+        self,
+        paths: Paths,
+        settings: SettingsStore,
+        on_change: Callable[[Engine], None] = lambda _engine: None,
+        machine: Machine | None = None,
     ) -> None:
         self._settings = settings
         self._headers = Headers()
-        self._pool = Pool(paths, on_change)
+        self._pool = Pool(paths, on_change, Room(machine or Machine(), self._headers))
 
     # Models
 
@@ -63,11 +66,7 @@ class Access:
 
     async def running(self) -> tuple[Engine, ...]:
         """Every engine of this user, each with its state as far as it tells it."""
-        await self._pool.scan()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STATE_SECONDS):
-                while any(engine.alive and engine.state is None for engine in self._pool.engines):  # noqa: ASYNC110
-                    await asyncio.sleep(0.005)
+        await self._pool.settle()
         return self._pool.engines
 
     def engines_of(self, file: ModelFile) -> tuple[Engine, ...]:
@@ -78,11 +77,11 @@ class Access:
         """The engine of a model with the settings that hold and what is given: a running one where
         there is one, else a new one, which may still be loading.
 
-        Raises `LlamaTuiError` where none can be started.
+        Raises `NoRoom` where there is no room for it, `LlamaTuiError` where none can be started.
         """
         values = self.values(file, given)
         load = {name: values[name] for name, param in BY_NAME.items() if param.kind == "load"}
-        engine = await self._pool.acquire(file.name, file.path, load)
+        engine = await self._pool.acquire(file.name, file.path, load, Policy.of(values))
         idle_timeout = given.get("idle_timeout")
         if isinstance(idle_timeout, int | float) and idle_timeout != engine.spec.params["idle_timeout"]:
             await engine.configure(float(idle_timeout))

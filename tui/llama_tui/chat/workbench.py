@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 from llama_tui.chat.conversation import Conversation, Turn
 from llama_tui.chat.session import ChatEvent, ChatSession
 from llama_tui.chat.store import Listed, Store
+from llama_tui.engine.devices import Machine
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
-from llama_tui.errors import EngineError, LlamaTuiError, ModelNameError, StoreError
+from llama_tui.engine.room import Policy, Room
+from llama_tui.errors import EngineError, LlamaTuiError, ModelNameError, NoRoom, Offer, StoreError
 from llama_tui.library import names
+from llama_tui.library.fit import RAM
 from llama_tui.library.gguf import read_header
 from llama_tui.library.scan import Headers, ModelFile, builtin, describe, scan
 from llama_tui.paths import Paths
@@ -30,16 +33,28 @@ _SUGGESTIONS_KEY = "llama_tui.suggestions"
 
 
 class Workbench:
-    """Composed once by the program; `open` before anything else, `close` at the end."""
+    """Composed once by the program; `open` before anything else, `close` at the end.
 
-    def __init__(self, paths: Paths, settings: SettingsStore, on_change: Callable[[], None]) -> None:
+    `choose` is asked which offer to take where a model does not fit; None for none of them.
+    """
+
+    def __init__(
+        self,
+        paths: Paths,
+        settings: SettingsStore,
+        on_change: Callable[[], None],
+        choose: Callable[[NoRoom], Awaitable[Offer | None]],
+        machine: Machine,
+    ) -> None:
         self.settings = settings
         self.files: list[ModelFile] = []
         self.current: ModelFile | None = None
         self.suggestions: tuple[str, ...] = ()
         self._paths = paths
         self._headers = Headers()
-        self._pool = Pool(paths, lambda _engine: on_change())
+        self._machine = machine
+        self._pool = Pool(paths, lambda _engine: on_change(), Room(machine, self._headers))
+        self._choose = choose
         self._resolved: dict[Path, Path] = {}
         self._engine: Engine | None = None
         self._store: Store | None = None
@@ -127,10 +142,11 @@ class Workbench:
         return next((engine for engine in mine if engine.alive), mine[0] if mine else None)
 
     async def load(self) -> Engine:
-        """Attach to an engine of the chosen model, or start one with the settings that hold.
+        """Attach to an engine of the chosen model, or start one with the settings that hold; where it
+        does not fit, with what is chosen of what would.
 
         An engine that runs already is used even if a load parameter has changed since: that waits
-        for `reload`. Raises `LlamaTuiError` where none can be started.
+        for `reload`. Raises `NoRoom` where nothing is chosen, `LlamaTuiError` where none can be started.
         """
         if self.current is None:
             raise ModelNameError("No model is chosen", "Choose one from the list.")
@@ -140,9 +156,28 @@ class Workbench:
                 self._pool.dismiss(engine)
             if self.current.problem:
                 raise EngineError(f"{self.current.name}: {self.current.problem}", self.current.hint)
-            engine = await self._pool.acquire(self.current.name, self.current.path, self._load_params())
+            engine = await self._acquire(self.current)
         self._engine = engine
         return engine
+
+    async def _acquire(self, file: ModelFile) -> Engine:
+        """An engine with the settings that hold, or with what is chosen where there is no room."""
+        changed: dict[str, Value] = {}
+        while True:
+            values = {name: setting.value for name, setting in self.resolved().items()} | changed
+            load = {name: values[name] for name in self._load_params()}
+            try:
+                return await self._pool.acquire(file.name, file.path, load, Policy.of(values))
+            except NoRoom as error:
+                offer = await self._choose(error)
+                if offer is None:
+                    raise
+                await self._pool.unload(offer.unload)
+                for name, value in offer.params.items():
+                    # It holds for this load even where the environment or a flag says otherwise.
+                    changed[name] = value
+                    if BY_NAME[name].kind == "load":
+                        await self.set(name, value)
 
     async def reload(self) -> Engine:
         """Load the chosen model with the settings that hold now, in place of the engine it has."""
@@ -203,6 +238,16 @@ class Workbench:
                 f"It stays {BY_NAME[name].format(setting.value)} until that is taken away.",
             )
         return problem
+
+    async def gpu_unused(self) -> str:
+        """The GPU that this build could use and the chosen model does not, because nobody has said how
+        many layers it shall have; "" where there is none."""
+        setting, engine = self.resolved()["n_gpu_layers"], self.engine
+        if setting.origin != "default" or setting.value != 0 or not engine or not self.current or self.current.builtin:
+            return ""
+        if not await asyncio.to_thread(self._machine.backends):
+            return ""
+        return next((device.label for device in await asyncio.to_thread(self._machine.read) if device.name != RAM), "")
 
     # The conversation
 

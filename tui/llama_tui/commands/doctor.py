@@ -156,7 +156,10 @@ def gpus(
         yield Finding("GPUs", "problem", "not used: llama-cpp-python was built without GPU support", install_hint())
     elif n_gpu_layers == 0:
         yield Finding(
-            "GPUs", "note", "not used: n_gpu_layers is 0", "Set n_gpu_layers = -1 in config.toml for all layers."
+            "GPUs",
+            "note",
+            "not used: n_gpu_layers is 0",
+            'Set n_gpu_layers = "auto" in config.toml: as many layers as fit.',
         )
 
 

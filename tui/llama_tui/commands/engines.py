@@ -49,11 +49,20 @@ def record(engine: Engine) -> dict[str, object]:
         "private_bytes": state.memory.private if state else None,
         "mapped_bytes": state.memory.mapped if state else None,
         "gpu_bytes": gpu_bytes(engine),
+        "buffers": state.memory.buffers if state else None,
+        "estimate": engine.spec.estimate,
+        "n_gpu_layers": _layers(engine),
         "n_ctx": state.model.n_ctx if state and state.model else None,
         "n_past": state.n_past if state else None,
         "queued": state.queued if state else None,
         "idle_seconds_left": state.idle_seconds_left if state else None,
     }
+
+
+def _layers(engine: Engine) -> object:
+    """The layers on GPUs that were asked for, or what "auto" came to."""
+    asked = engine.spec.params.get("n_gpu_layers")
+    return engine.spec.n_gpu_layers if asked is None else asked
 
 
 def gpu_bytes(engine: Engine) -> int:

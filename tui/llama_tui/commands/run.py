@@ -137,6 +137,8 @@ class _Run:
         try:
             file = await access.find(self._model)
             engine = await access.engine(file, self._given)
+            if engine.spec.params["n_gpu_layers"] is None:
+                self._narrator.line(f"auto: {engine.spec.n_gpu_layers} of {engine.spec.n_layers} layers on the GPU")
             self._event({"type": "engine", "model": file.name, "path": str(file.path), "pid": engine.pid})
             messages = (Message("user", self._prompt),)
             async with contextlib.aclosing(access.ask(file, messages, self._given)) as events:

@@ -8,8 +8,18 @@ import os
 import sys
 from collections.abc import Sequence
 
-from llama_tui.errors import BadModelFile, ContextOverflow, EngineDied, LlamaTuiError, LoadFailed, ModelNameError
+from llama_tui.errors import (
+    BadModelFile,
+    ContextOverflow,
+    EngineDied,
+    LlamaTuiError,
+    LoadFailed,
+    ModelNameError,
+    NoRoom,
+    Offer,
+)
 from llama_tui.paths import Paths
+from llama_tui.settings.params import BY_NAME
 from llama_tui.settings.store import SettingsStore
 from llama_tui.settings.values import Values
 
@@ -63,9 +73,18 @@ def report(error: LlamaTuiError) -> None:
     lines = [f"llama-tui: {error.message}"]
     if isinstance(error, EngineDied | LoadFailed):
         lines += [f"  {line}" for line in error.log]
-    if error.hint:
+    if isinstance(error, NoRoom) and error.offers:
+        lines += ["What would work:", *(f"  {_as_typed(offer)}" for offer in error.offers)]
+    elif error.hint:
         lines.append(error.hint)
     print("\n".join(lines), file=sys.stderr)
+
+
+def _as_typed(offer: Offer) -> str:
+    """An offer as one takes it in a shell, with what it means."""
+    flags = [f"{BY_NAME[name].flag} {BY_NAME[name].format(value)}" for name, value in offer.params.items()]
+    stop = ["llama-tui stop " + " ".join(map(str, offer.unload))] if offer.unload else []
+    return f"{' '.join([*flags, *stop])}  ({offer.words})"
 
 
 def exit_code(error: LlamaTuiError) -> Exit:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from llama_tui.engine.limits import Limit, memory_limits
 from llama_tui.engine.protocol import Buffer
 
-_CGROUP = Path("/sys/fs/cgroup")
+_NO_GPU = ("ggml-base", "ggml-cpu", "ggml-blas", "ggml-rpc")
+"""Parts of llama.cpp that compute on no GPU of this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +30,21 @@ class DeviceMemory:
     total: int
     used: int
 
+    @property
+    def free(self) -> int:
+        """What is left, 0 at the least."""
+        return max(0, self.total - self.used)
 
-def ram() -> DeviceMemory:
-    """The host's memory, within the cgroup's limit where there is one.
+
+def ram(limits: Iterable[Limit] | None = None) -> DeviceMemory:
+    """The host's memory, within the limits of the control groups around this process; the tightest counts.
 
     Used is what cannot be had without swapping: page cache, and with it mapped weights, is free.
     """
     host = psutil.virtual_memory()
-    total, used = host.total, host.total - host.available
-    with contextlib.suppress(OSError, ValueError):
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        if limit != "max" and int(limit) < total:
-            cache = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
-            total = int(limit)
-            used = int((_CGROUP / "memory.current").read_text()) - int(cache.get("file", "0"))
-    return DeviceMemory("RAM", "RAM", total, max(0, used))
+    here = Limit(host.total, host.total - host.available)
+    tightest = min([here, *(memory_limits() if limits is None else limits)], key=lambda limit: limit.free)
+    return DeviceMemory("RAM", "RAM", min(tightest.total, host.total), min(tightest.used, host.total))
 
 
 class Gpus:
@@ -83,6 +87,15 @@ class Machine:
     def read(self) -> list[DeviceMemory]:
         """The RAM and every GPU; to be called in a thread."""
         return [ram(), *self._gpus.read()]
+
+    def backends(self) -> tuple[str, ...]:
+        """The kinds of GPU that the installed llama.cpp was built for, as "cuda", by its libraries: it is
+        not loaded for this."""
+        found = importlib.util.find_spec("llama_cpp")
+        for folder in (found.submodule_search_locations or ()) if found else ():
+            names = {path.name.split(".")[0].removeprefix("lib") for path in Path(folder, "lib").glob("*ggml-*")}
+            return tuple(sorted(name.removeprefix("ggml-") for name in names if not name.startswith(_NO_GPU)))
+        return ()
 
 
 def visible(devices: list[Any], variable: str | None) -> list[Any]:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from llama_tui.engine.client import ConnectionLost, EngineClient
+from llama_tui.engine.devices import Machine
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.process import (
     EnginePlace,
     EngineProcess,
     engine_place,
+    listens,
     place_of_socket,
     post_mortem,
     remove_stale,
     spawn,
 )
 from llama_tui.engine.protocol import EngineSpec
-from llama_tui.errors import BadModelFile, EngineError, LlamaTuiError, ProtocolError
+from llama_tui.engine.room import Policy, Room, longest_idle, unload_offer
+from llama_tui.errors import BadModelFile, EngineError, LlamaTuiError, NoRoom, ProtocolError
+from llama_tui.library.scan import Headers
 from llama_tui.paths import Paths
 from llama_tui.settings.values import Value
 
@@ -30,6 +34,9 @@ _ATTACH_SECONDS = 5.0
 _DISCOVER_SECONDS = 2.0
 _SILENT_SECONDS = 60.0
 _REAP_SECONDS = 2.0
+_STATE_SECONDS = 2.0
+_POLL_SECONDS = 0.005
+_DEFAULT_POLICY = Policy()
 
 
 class Pool:
@@ -39,8 +46,9 @@ class Pool:
     awaited at the end.
     """
 
-    def __init__(self, paths: Paths, on_change: Callable[[Engine], None]) -> None:
+    def __init__(self, paths: Paths, on_change: Callable[[Engine], None], room: Room | None = None) -> None:
         self._paths = paths
+        self._room = room or Room(Machine(), Headers())
         self._on_change = on_change
         self._engines: dict[Path, Engine] = {}
         self._connecting = asyncio.Lock()
@@ -55,11 +63,14 @@ class Pool:
         """The engines of one model file, given by its resolved path."""
         return tuple(engine for engine in self.engines if engine.file == path)
 
-    async def acquire(self, name: str, path: Path, params: dict[str, Value]) -> Engine:
+    async def acquire(
+        self, name: str, path: Path, params: dict[str, Value], policy: Policy = _DEFAULT_POLICY
+    ) -> Engine:
         """Attach to the engine of this file with these load parameters, or start it.
 
         Returns as soon as the engine answers; the model may still be loading. Raises
-        `BadModelFile` where the file is gone, `LlamaTuiError` where no engine can be started.
+        `BadModelFile` where the file is gone, `NoRoom` where the policy allows no other engine or the
+        memory that is free is too little, `LlamaTuiError` where no engine can be started.
         """
         try:
             place = engine_place(self._paths, path, params)
@@ -69,7 +80,33 @@ class Pool:
             known = self._engines.get(place.socket)
             if known and known.alive:
                 return known
-            return await self._attach_or_spawn(place, EngineSpec(name, str(place.model), str(place.socket), params))
+            spec = EngineSpec(name, str(place.model), str(place.socket), params)
+            if not await asyncio.to_thread(listens, place.socket):
+                spec = await self._make_room(spec, policy)
+            return await self._attach_or_spawn(place, spec)
+
+    async def _make_room(self, spec: EngineSpec, policy: Policy) -> EngineSpec:
+        """The spec with what the room's plan adds to it; engines that stand in the way are unloaded if
+        the policy says so."""
+        if policy.check or policy.max_loaded:
+            await self.settle()
+        while True:
+            running = [engine for engine in self.engines if engine.alive]
+            try:
+                if policy.max_loaded and len(running) >= policy.max_loaded:
+                    raise _one_too_many(spec.name, running, policy.max_loaded)
+                return await self._room.plan(spec, running, check=policy.check)
+            except NoRoom as error:
+                unload = next((offer.unload for offer in error.offers if offer.unload), ())
+                if not policy.evict or not unload:
+                    raise
+                await self.unload(unload)
+
+    async def unload(self, pids: Collection[int]) -> None:
+        """End the engines with these process ids; returns when their memory is given back."""
+        for engine in self.engines:
+            if engine.pid in pids:
+                await engine.unload()
 
     async def _attach_or_spawn(self, place: EnginePlace, spec: EngineSpec) -> Engine:
         for _ in range(_CONNECT_TRIES):
@@ -130,6 +167,14 @@ class Pool:
         ]
         await asyncio.gather(*(self._discover(path) for path in unknown))
 
+    async def settle(self) -> None:
+        """Find every engine, and wait a moment until each has told its state."""
+        await self.scan()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STATE_SECONDS):
+                while any(engine.alive and engine.state is None for engine in self.engines):  # noqa: ASYNC110
+                    await asyncio.sleep(_POLL_SECONDS)
+
     async def _discover(self, path: Path) -> None:
         try:
             client = await EngineClient.connect(path, _DISCOVER_SECONDS)
@@ -164,3 +209,14 @@ class Pool:
             await engine.leave()
         self._engines.clear()
         return tuple(stay)
+
+
+def _one_too_many(name: str, running: Sequence[Engine], most: int) -> NoRoom:
+    idle = longest_idle(running)[: len(running) - most + 1]
+    enough = len(idle) > len(running) - most
+    return NoRoom(
+        f"{name} would be one model too many: max_loaded is {most}, and {len(running)} "
+        f"{'is' if len(running) == 1 else 'are'} loaded",
+        (),
+        (unload_offer(idle),) if enough else (),
+    )

@@ -112,7 +112,7 @@ async def spawn(paths: Paths, place: EnginePlace, spec: EngineSpec) -> EnginePro
     ensure(paths.logs)
     with place.lock.open("w") as lock:
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
-        if _listens(place.socket):
+        if listens(place.socket):
             return None
         place.socket.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX) as listening, _open_log(place.log) as log:
@@ -131,7 +131,8 @@ async def spawn(paths: Paths, place: EnginePlace, spec: EngineSpec) -> EnginePro
     return EngineProcess(process)
 
 
-def _listens(path: Path) -> bool:
+def listens(path: Path) -> bool:
+    """Whether an engine takes connections there."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1)
         try:
@@ -158,7 +159,7 @@ def remove_stale(path: Path) -> None:
     """Remove the socket of an engine that died, if nobody listens there."""
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _listens(path):
+        if not listens(path):
             path.unlink(missing_ok=True)
 
 

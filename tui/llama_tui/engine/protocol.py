@@ -48,13 +48,59 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str = ""
 
 
+class Buffer(msgspec.Struct, frozen=True):
+    """Bytes that llama.cpp holds in one buffer type; `host` where that is ordinary RAM."""
+
+    name: str
+    host: bool
+    weights: int
+    kv: int
+    compute: int
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A GPU as llama.cpp names it, with its memory in bytes."""
+
+    name: str
+    free: int
+    total: int
+
+
+class DryRun(msgspec.Struct, frozen=True):
+    """What a process says that only pretends to load. `exact` where `buffers` holds everything; else
+    only their `compute` is true. `failure` is why nothing can be said."""
+
+    buffers: tuple[Buffer, ...] = ()
+    exact: bool = False
+    gpus: tuple[Device, ...] = ()
+    failure: str = ""
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """What an engine was expected to take before it was started, in bytes: llama.cpp's buffers, as
+    `Memory` has them when it is loaded, with everything in ordinary RAM under the name "RAM" where the
+    `method` is the file's header and not a trial in a process of its own."""
+
+    method: Literal["header", "dry run"]
+    buffers: tuple[Buffer, ...]
+
+    @property
+    def total(self) -> int:
+        """All buffers together."""
+        return sum(buffer.weights + buffer.kv + buffer.compute for buffer in self.buffers)
+
+
 class EngineSpec(msgspec.Struct, frozen=True):
-    """What an engine is started with. `params` holds every load parameter by name."""
+    """What an engine is started with. `params` holds every load parameter by name; `n_gpu_layers` is
+    what that parameter came to where it is "auto", of `n_layers` that there are."""
 
     name: str
     path: str
     socket: str
     params: dict[str, Value]
+    n_gpu_layers: int = 0
+    n_layers: int = 0
+    estimate: Estimate | None = None
 
 
 # Requests
@@ -131,16 +177,6 @@ class ModelInfo(msgspec.Struct, frozen=True):
     template: Literal["model", "fallback"]
 
 
-class Buffer(msgspec.Struct, frozen=True):
-    """Bytes that llama.cpp holds in one buffer type; `host` where that is ordinary RAM."""
-
-    name: str
-    host: bool
-    weights: int
-    kv: int
-    compute: int
-
-
 class Memory(msgspec.Struct, frozen=True):
     """What the engine's process holds, in bytes; None where the platform does not tell.
 
@@ -165,8 +201,8 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
 
 class State(msgspec.Struct, frozen=True, tag="state"):
     """How an engine is. `progress` is 0 to 1 while loading, None where it cannot be known;
-    `read_bytes` is what loading has read from the disk; `idle_seconds_left` is None while it is
-    used or never unloads."""
+    `read_bytes` is what loading has read from the disk; `idle_seconds` is how long it has not been used,
+    None while it is; `idle_seconds_left` is None then too, and where it never unloads."""
 
     id: int
     phase: Phase
@@ -179,6 +215,7 @@ class State(msgspec.Struct, frozen=True, tag="state"):
     clients: int = 0
     idle_seconds_left: float | None = None
     n_past: int = 0
+    idle_seconds: float | None = None
 
 
 class Queued(msgspec.Struct, frozen=True, tag="queued"):

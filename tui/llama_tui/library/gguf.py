@@ -63,7 +63,8 @@ class Header:
     """What a GGUF file says of itself. Sizes are bytes.
 
     `tensor_bytes` is None where a tensor has a type that this program does not know; `needed_bytes`
-    is then only the least that the file must have. `types` counts the weights of each tensor type.
+    is then only the least that the file must have. `types` counts the weights of each tensor type, `groups`
+    the bytes of each block ("blk.0") and of the tensors beside them ("token_embd", "output").
     """
 
     path: Path
@@ -76,6 +77,7 @@ class Header:
     needed_bytes: int
     file_size: int
     types: Mapping[str, int]
+    groups: Mapping[str, int]
 
     @property
     def architecture(self) -> str:
@@ -168,6 +170,13 @@ def read_header(path: Path) -> Header:
         raise _unreadable(path, error) from error
     finally:
         os.close(descriptor)
+
+
+def _group(name: str) -> str:
+    """The block that a tensor belongs to, else what it is called up to its first dot."""
+    first, _, rest = name.partition(".")
+    number = rest.partition(".")[0]
+    return f"blk.{number}" if first == "blk" and number.isdigit() else first
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> BadModelFile:
@@ -263,6 +272,7 @@ class _Parser:
         if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
             self._corrupt("general.alignment is not a power of two")
         types: dict[str, int] = {}
+        groups: dict[str, int] = {}
         end = expected = n_params = 0
         total: int | None = 0
         for _ in range(n_tensors):
@@ -281,6 +291,8 @@ class _Parser:
                 size = n_weights // block * block_bytes
             if offset + size > _BIGGEST:
                 self._corrupt(f"the tensor {name!r} is said to be at {offset:,}")
+            group = _group(name)
+            groups[group] = groups.get(group, 0) + size
             end = max(end, offset + size)
             expected = end + -end % alignment
             total = total + size if total is not None else None
@@ -293,8 +305,9 @@ class _Parser:
                 f"{self._path} is cut off: {missing:,} of its {needed:,} bytes {verb} missing",
                 "The download or copy did not finish: fetch the file again.",
             )
+        size = self._file.size
         return Header(
-            self._path, version, metadata, n_tensors, n_params, total, data_offset, needed, self._file.size, types
+            self._path, version, metadata, n_tensors, n_params, total, data_offset, needed, size, types, groups
         )
 
     def _tensor(self) -> tuple[str, int, int, int, int]:

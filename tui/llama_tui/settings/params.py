@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from llama_tui.settings.items import OVERRIDE
 from llama_tui.settings.values import Param, Value, Values
 
 KV_TYPES = ("f16", "bf16", "f32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
@@ -205,8 +206,13 @@ PARAMS: tuple[Param, ...] = (
     ),
     _reload(
         name="n_gpu_layers", type="int", default=0, group="devices",
-        help="Layers on the GPU; 0 = none, -1 = all.",
-        minimum=-1, maximum=100000, variables=("LLAMA_CPP_N_GPU_LAYERS",),
+        help="Layers on the GPU; 0 = none, -1 = all, auto = as many as fit into what is free.",
+        minimum=-1, maximum=100000, none_word="auto", variables=("LLAMA_CPP_N_GPU_LAYERS",),
+    ),
+    _reload(
+        name="devices", type="strings", default=(), group="devices",
+        help="GPUs to use, by llama.cpp's names; empty = all.",
+        item=r"[\w.:\[\]-]+", example='["CUDA0"]',
     ),
     _reload(
         name="n_threads", type="int", default=None, group="devices",
@@ -235,6 +241,21 @@ PARAMS: tuple[Param, ...] = (
     _reload(
         name="offload_kqv", type="bool", default=True, group="devices",
         help="Keep the KV cache on the GPU with its layers.",
+    ),
+    _reload(
+        name="rpc_servers", type="strings", default=(), group="devices",
+        help="Machines that hold a part of the model, by llama.cpp's rpc-server; needs a build with RPC.",
+        item=r"[^\s:/]+:\d{1,5}", example='["10.0.0.2:50052"]',
+    ),
+    _reload(
+        name="lora", type="strings", default=(), group="file",
+        help="LoRA adapters, each a file and its scale; a relative path is looked for beside the model.",
+        item=r"(?s).+", example='["style.gguf:0.8"]',
+    ),
+    _reload(
+        name="kv_overrides", type="strings", default=(), group="file",
+        help="Values of the file's metadata to be changed, each as KEY=TYPE:VALUE.",
+        item=OVERRIDE, example='["tokenizer.ggml.add_bos_token=bool:false"]',
     ),
     _reload(
         name="use_mmap", type="bool", default=True, group="file",
@@ -299,6 +320,20 @@ PARAMS: tuple[Param, ...] = (
         name="model_dir", type="str", default="~/llama_models",
         help="Folder of GGUF files, searched with its subfolders.",
         variables=("LLAMA_CPP_MODEL_DIR",),
+    ),
+    _app(
+        name="max_loaded", type="int", default=0,
+        help="Most models that are loaded at a time; 0 = no bound.",
+        minimum=0, maximum=1000,
+    ),
+    _app(
+        name="evict", type="choice", default="ask",
+        help="Where there is no room for another model: ask, or unload those that are unused for longest.",
+        choices=("ask", "lru"),
+    ),
+    _app(
+        name="check_room", type="bool", default=True,
+        help="Load only what fits into the memory that is free.",
     ),
     _app(name="theme", type="str", default="night", help="Theme: one of the program or a file of your own."),
 )

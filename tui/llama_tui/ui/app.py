@@ -13,12 +13,14 @@ from textual.binding import Binding, BindingType
 
 from llama_tui.chat.workbench import Workbench
 from llama_tui.engine.devices import Machine
+from llama_tui.errors import NoRoom, Offer
 from llama_tui.paths import Paths
 from llama_tui.settings.store import SettingsStore
 from llama_tui.ui.bindings import KeyGroup, KeyTable, named
 from llama_tui.ui.commands import Commands
 from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.main import MainScreen
+from llama_tui.ui.screens.room import RoomScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.theme import load_themes
 from llama_tui.ui.widgets.form import FieldList
@@ -57,9 +59,10 @@ class LlamaTui(App[Farewell]):
         super().__init__()
         self._paths = paths
         self._settings = settings
-        self.workbench = Workbench(paths, settings, self._engines_changed)
+        machine = machine or Machine()
+        self.workbench = Workbench(paths, settings, self._engines_changed, self._choose_offer, machine)
         self.keys = KeyTable(KEY_GROUPS, settings.keys(), str(paths.config_file))
-        self.main = MainScreen(self.workbench, model, machine or Machine(), self.keys)
+        self.main = MainScreen(self.workbench, model, machine, self.keys)
         self.theme_names: list[str] = []
         self._repaint_due = False
 
@@ -103,6 +106,22 @@ class LlamaTui(App[Farewell]):
         if self.main.is_running:
             self.main.show_engines()
 
+    async def _choose_offer(self, error: NoRoom) -> Offer | None:
+        """Ask what to do about a model that does not fit; the question goes with whoever asked."""
+        answer: asyncio.Future[Offer | None] = asyncio.get_running_loop().create_future()
+        screen = RoomScreen(error, self.keys)
+
+        def taken(offer: Offer | None) -> None:
+            if not answer.done():
+                answer.set_result(offer)
+
+        self.push_screen(screen, taken)
+        try:
+            return await answer
+        finally:
+            if not answer.done() or answer.cancelled():
+                screen.dismiss(None)
+
     # The end
 
     async def action_quit(self) -> None:
@@ -129,4 +148,5 @@ KEY_GROUPS = (
     KeyGroup("Parameters pane", named(FieldList.BINDINGS)),
     KeyGroup("Model switcher", named(ModelSwitcher.BINDINGS)),
     KeyGroup("Chats", named(ChatList.BINDINGS)),
+    KeyGroup("No room", named(RoomScreen.BINDINGS)),
 )

@@ -136,9 +136,9 @@ def memory_breakdown(context: Any) -> tuple[Buffer, ...] | None:
     """
     if platform.machine() != "x86_64" or sys.platform != "linux" or not hasattr(_library, _BREAKDOWN):
         return None
-    call = _function(_BREAKDOWN, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-    name = _function("ggml_backend_buft_name", ctypes.c_char_p, ctypes.c_void_p)
-    is_host = _function("ggml_backend_buft_is_host", ctypes.c_bool, ctypes.c_void_p)
+    call = function(_BREAKDOWN, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+    name = function("ggml_backend_buft_name", ctypes.c_char_p, ctypes.c_void_p)
+    is_host = function("ggml_backend_buft_is_host", ctypes.c_bool, ctypes.c_void_p)
     tree = _Map()
     call(ctypes.addressof(tree), ctypes.cast(context, ctypes.c_void_p))
     found: list[Buffer] = []
@@ -161,16 +161,12 @@ def memory_breakdown(context: Any) -> tuple[Buffer, ...] | None:
     return tuple(sorted(found, key=lambda buffer: buffer.name))
 
 
-def _function(name: str, result: Any, *arguments: Any) -> Any:
-    function = getattr(_library, name)
-    function.restype = result
-    function.argtypes = arguments
-    return function
-
-
-def supports_gpu() -> bool:
-    """Whether this build of llama.cpp can put layers on a GPU."""
-    return bool(llama.llama_supports_gpu_offload())
+def function(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of llama.cpp or ggml that llama-cpp-python does not declare."""
+    found = getattr(_library, name)
+    found.restype = result
+    found.argtypes = arguments
+    return found
 
 
 def initialize() -> None:

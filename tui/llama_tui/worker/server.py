@@ -255,10 +255,14 @@ class Server:
             if left is not None and left <= 0:
                 self.end("idle")
 
-    def _idle_seconds_left(self) -> float | None:
-        if not self._idle_timeout or self._loading or self._current or self._waiting:
+    def _idle_seconds(self) -> float | None:
+        if self._loading or self._current or self._waiting:
             return None
-        return self._idle_timeout - (time.monotonic() - self._last_use)
+        return time.monotonic() - self._last_use
+
+    def _idle_seconds_left(self) -> float | None:
+        idle = self._idle_seconds()
+        return self._idle_timeout - idle if self._idle_timeout and idle is not None else None
 
     # State
 
@@ -296,6 +300,7 @@ class Server:
             clients=len(self._connections),
             idle_seconds_left=self._idle_seconds_left(),
             n_past=runner.n_past,
+            idle_seconds=self._idle_seconds(),
         )
 
 

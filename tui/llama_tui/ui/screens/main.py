@@ -56,6 +56,7 @@ class MainScreen(Screen[None]):
         Binding("f2", "toggle_models", "models pane", id="pane.models", priority=True),
         Binding("f3", "toggle_form", "parameters pane", id="pane.parameters", priority=True),
         Binding("f5", "reload", "load the model, or reload it", id="models.reload"),
+        Binding("f9", "use_gpu", "layers on the GPU: as many as fit", id="models.use_gpu", priority=True),
         Binding("tab", "app.focus_next", "next pane", id="pane.next"),
         Binding("shift+tab", "app.focus_previous", "previous pane", id="pane.previous"),
         Binding("f1", "help", "every key", id="app.help", priority=True),
@@ -72,6 +73,7 @@ class MainScreen(Screen[None]):
         self._arranged = False
         self._ticks = 0
         self._told_of: Engine | None = None
+        self._told_of_gpu = False
 
     def compose(self) -> ComposeResult:
         """Three panes above a line."""
@@ -377,6 +379,24 @@ class MainScreen(Screen[None]):
         except LlamaTuiError as error:
             self.chat.tell(error)
         self.show_engines()
+        if not self._told_of_gpu and (gpu := await self.workbench.gpu_unused()):
+            self._told_of_gpu = True
+            self.chat.notice(
+                f"{gpu} is there and this build can use it, but n_gpu_layers is 0, so the model runs on the CPU. "
+                f"{self._key('models.use_gpu')} puts as many layers on it as fit, from now on."
+            )
+
+    async def action_use_gpu(self) -> None:
+        """Set n_gpu_layers to auto, and load again."""
+        if not self._idle():
+            return
+        await self._set("n_gpu_layers", None)
+        self.load(again=True)
+        if not await asyncio.to_thread(self._machine.backends):
+            self.chat.notice(
+                "The installed llama.cpp is built without GPU support: auto is 0 layers. "
+                "`llama-tui doctor` says how to build it for a GPU."
+            )
 
     def action_reload(self) -> None:
         """Load, or load again with the parameters that hold now."""

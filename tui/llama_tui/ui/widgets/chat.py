@@ -191,6 +191,11 @@ class ChatPane(Vertical):
         hint = with_key(error.hint, self._reload_key) if isinstance(error, LoadFailed | EngineDied) else error.hint
         self.transcript.append(Entry(key=f"told-{self._told}", role="error", text=error.message, hint=hint, log=log))
 
+    def notice(self, text: str) -> None:
+        """Put a remark into the log."""
+        self._told += 1
+        self.transcript.append(Entry(key=f"told-{self._told}", role="notice", text=text))
+
     def _entitle(self, conversation: Conversation) -> None:
         self.border_title = Content(one_line(conversation.title) or "New chat")
 

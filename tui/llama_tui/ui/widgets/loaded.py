@@ -94,9 +94,14 @@ def _engine_lines(engine: Engine, width: int, *, current: bool) -> list[Content]
     lines.append(_figures(("private", memory.private), ("mapped", memory.mapped)))
     if memory.buffers:
         weights, kv, compute = (sum(getattr(b, kind) for b in memory.buffers) for kind in ("weights", "kv", "compute"))
-        lines += [_figures(("weights", weights), ("KV", kv)), _figures(("compute", compute))]
+        expected = engine.spec.estimate
+        beside = (("expected", expected.total),) if expected else ()
+        lines += [_figures(("weights", weights), ("KV", kv)), _figures(("compute", compute), *beside)]
     elif state.read_bytes is not None:
         lines.append(_figures(("read", state.read_bytes)))
+    if engine.spec.params.get("n_gpu_layers", 0) is None:
+        layers = f" auto: {engine.spec.n_gpu_layers} of {engine.spec.n_layers} on GPU"
+        lines.append(Content.styled(layers, "$text-muted"))
     gpus = sorted({buffer.name for buffer in memory.buffers if not buffer.host})
     lines += [_figures((name, on_device(memory.buffers, name))) for name in gpus]
     return lines
