@@ -119,6 +119,20 @@ def write_tiny_llama(
     return path
 
 
+def write_lora(
+    path: Path, *, n_embd: int = 64, rank: int = 4, architecture: str = "llama", kind: str = "lora", seed: int = 1
+) -> Path:
+    """Write a LoRA adapter for the queries of the first block of `write_tiny_llama`'s model."""
+    writer = gguf.GGUFWriter(None, architecture)
+    for key, value in {"general.type": "adapter", "adapter.type": kind, "adapter.lora.alpha": float(rank)}.items():
+        _add(writer, key, value)
+    random = np.random.default_rng(seed)
+    for half, shape in (("a", (rank, n_embd)), ("b", (n_embd, rank))):
+        writer.add_tensor(f"blk.0.attn_q.weight.lora_{half}", random.standard_normal(shape).astype(np.float32))
+    _save(writer, path)
+    return path
+
+
 def write_metadata_only(path: Path, keys: Mapping[str, object] | None = None, *, architecture: str = "llama") -> Path:
     """Write a GGUF without tensors, with `keys` in its metadata."""
     writer = gguf.GGUFWriter(None, architecture)

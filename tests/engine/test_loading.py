@@ -13,7 +13,8 @@ import pytest
 
 from llama_tui.engine.pool import Pool
 from llama_tui.engine.protocol import Message, Started
-from llama_tui.errors import EngineError, LoadFailed
+from llama_tui.engine.room import Policy
+from llama_tui.errors import EngineError, LoadFailed, NoRoom
 from tests import ggufs
 from tests.conftest import CORPUS
 from tests.engine.conftest import GREEDY, HELLO, collect, end_of, load_params, ready, text_of, until
@@ -205,13 +206,22 @@ class TestSize:
     ) -> None:
         other = await ready(await pool.acquire("tiny", tiny_model, load_params()))
         path = ggufs.write_tiny_llama(tmp_path / "wide.gguf", n_embd=256, n_layer=4)
-        error = await failure(pool, path, n_ctx=16777216)
+        with pytest.raises(NoRoom) as caught:
+            await pool.acquire("wide", path, load_params(n_ctx=16777216))
         # 4 layers of 256 values for K and V each, two bytes a value.
-        assert f"{4 * 16777216 * 2 * 256 * 2 / 2**30:,.1f} GiB" in error.message
-        assert "n_ctx" in error.message
-        assert "n_ctx" in error.hint
+        assert f"KV cache {4 * 16777216 * 2 * 256 * 2 // 2**30}G" in caught.value.message
+        assert "n_ctx = 16,777,216" in caught.value.message
+        assert caught.value.shortages[0].need > 64 * 2**30
+        assert caught.value.offers[0].params["n_ctx"]
         assert other.condition == "ready"
         assert end_of(await collect(other.generate("g", HELLO, {"max_tokens": 2}))).completion_tokens == 2
+
+    async def test_without_the_check_llama_cpp_says_so(self, pool: Pool, tmp_path: Path) -> None:
+        path = ggufs.write_tiny_llama(tmp_path / "wide.gguf", n_embd=256, n_layer=4)
+        engine = await ready(await pool.acquire("wide", path, load_params(n_ctx=16777216), Policy(check=False)))
+        assert isinstance(engine.error, LoadFailed)
+        assert "16,777,216 tokens" in engine.error.message
+        assert "n_ctx" in engine.error.hint
 
     @pytest.mark.parametrize("type_", ["q8_0", "q4_0", "bf16", "f32"])
     async def test_a_cache_of_another_type(self, pool: Pool, tiny_model: Path, type_: str) -> None:
@@ -240,6 +250,9 @@ class TestSize:
             {"rope_freq_base": 20000.0, "rope_freq_scale": 0.5},
             {"rope_scaling": "yarn", "yarn_orig_ctx": 256, "yarn_beta_fast": 16.0},
             {"n_threads": 3, "n_threads_batch": 2},
+            {"split_mode": "none", "main_gpu": 1},
+            {"n_gpu_layers": None},
+            {"kv_overrides": ("general.name=str:other", "llama.rope.freq_base=float:1e6")},
         ],
         ids="-".join,
     )
@@ -249,3 +262,68 @@ class TestSize:
             engine.generate(os.urandom(4).hex(), (Message("user", "z" * 300),), {**GREEDY, "max_tokens": 20})
         )
         assert end_of(events).completion_tokens == 20
+
+
+class TestAdapters:
+    async def test_act_by_their_scales(self, pool: Pool, tmp_path: Path) -> None:
+        model = ggufs.write_tiny_llama(tmp_path / "model.gguf")
+        ggufs.write_lora(tmp_path / "strong.gguf")
+
+        async def said(*lora: str) -> str:
+            engine = await pool.acquire("model", model, load_params(lora=lora))
+            return text_of(await collect(engine.generate("g", HELLO, {**GREEDY, "max_tokens": 30})))
+
+        plain = await said()
+        assert await said("strong.gguf:0") == plain
+        assert await said(str(tmp_path / "strong.gguf")) != plain
+
+    @pytest.mark.parametrize(
+        ("write", "reason"),
+        [
+            (notes, "not a GGUF"),
+            (lambda _path: None, "does not exist"),
+            (ggufs.write_tiny_llama, "no LoRA adapter"),
+            (lambda path: ggufs.write_lora(path, kind="aLoRA"), "no LoRA adapter"),
+            (lambda path: ggufs.write_lora(path, architecture="qwen2"), "for qwen2, the model is llama"),
+        ],
+    )
+    async def test_one_that_cannot_be_used_is_refused_before_a_process_starts(
+        self, pool: Pool, tiny_model: Path, tmp_path: Path, write: Callable[[Path], object], reason: str
+    ) -> None:
+        write(tmp_path / "bad.gguf")
+        with pytest.raises(LoadFailed, match=reason) as caught:
+            await pool.acquire("tiny", tiny_model, load_params(lora=(f"{tmp_path}/bad.gguf:0.5",)))
+        assert caught.value.hint
+        assert pool.engines == ()
+
+    async def test_one_of_another_shape_is_refused_by_llama_cpp(
+        self, pool: Pool, tiny_model: Path, tmp_path: Path
+    ) -> None:
+        ggufs.write_lora(tmp_path / "wide.gguf", n_embd=96)
+        engine = await ready(await pool.acquire("tiny", tiny_model, load_params(lora=(f"{tmp_path}/wide.gguf",))))
+        assert isinstance(engine.error, LoadFailed)
+        assert "wide.gguf" in engine.error.message
+
+
+class TestDevices:
+    @pytest.mark.parametrize(
+        ("params", "reason", "advice"),
+        [
+            ({"rpc_servers": ("127.0.0.1:1",)}, "built without", "GGML_RPC=on"),
+            ({"devices": ("CUDA7",)}, "CUDA7.*no GPU", "doctor"),
+            ({"tensor_split": (0.0, 0.0)}, "no GPU a share", "above 0"),
+        ],
+    )
+    async def test_what_this_build_cannot_do_is_said(
+        self, pool: Pool, tiny_model: Path, params: dict[str, object], reason: str, advice: str
+    ) -> None:
+        error = await failure(pool, tiny_model, **params)
+        import re
+
+        assert re.search(reason, error.message), error.message
+        assert advice in error.hint
+
+    async def test_an_override_of_another_type_would_be_passed_over(self, pool: Pool, tiny_model: Path) -> None:
+        with pytest.raises(LoadFailed, match=r"llama\.block_count is of type int") as caught:
+            await pool.acquire("tiny", tiny_model, load_params(kv_overrides=("llama.block_count=str:2",)))
+        assert "llama.block_count=int:" in caught.value.hint

@@ -106,10 +106,12 @@ class Room:
         size = sum(adapter.tensor_bytes or adapter.file_size for adapter in adapters)
         return Network.of(headers, vetting.overrides(params, headers[0])), size, path.resolve()
 
-    async def _judge(self, case: Case, params: dict[str, Value], layers: int | None = None) -> Need:
-        """What is needed with these parameters, as exactly as it takes to know whether it fits."""
+    async def _judge(
+        self, case: Case, params: dict[str, Value], layers: int | None = None, *, exactly: bool = False
+    ) -> Need:
+        """What is needed with these parameters, as exactly as it takes to know whether it fits, or `exactly`."""
         need = estimated(case, params, layers)
-        if need.clear(case.free()):
+        if not exactly and need.clear(case.free()):
             return need
         told = await self._trial(with_params(case.spec, params, need.n_gpu_layers))
         return need if told.failure else told_by(case, need, told)
@@ -123,7 +125,7 @@ class Room:
         for _ in range(_TRIES):
             if not layers:
                 break
-            need = await self._judge(case, params, layers)
+            need = await self._judge(case, params, layers, exactly=layers < everything)
             left = min(case.free()[share.device] - share.total for share in need.shares if share.device != RAM)
             step = math.floor(left / layer_bytes(case.network, params))
             if not need.short(case.free()):
