@@ -118,7 +118,14 @@ class Pool:
                 ) from error
             try:
                 seconds = _START_SECONDS if process else _ATTACH_SECONDS
-                return self._add(place, await EngineClient.connect(place.socket, seconds), process)
+                client = await EngineClient.connect(place.socket, seconds)
+                known = self._engines.get(place.socket)
+                if known and known.alive:  # a scan has found it meanwhile
+                    if process is None:
+                        await client.close()
+                        return known
+                    await known.leave()
+                return self._add(place, client, process)
             except asyncio.CancelledError:
                 # Nobody would ever know of it.
                 if process:
