@@ -25,13 +25,17 @@ class FixedMachine(Machine):
 
 
 def program(
-    paths: Paths, model: str | None = None, models: Path | None = None, flags: dict[str, Value] | None = None
+    paths: Paths,
+    model: str | None = None,
+    models: Path | None = None,
+    flags: dict[str, Value] | None = None,
+    machine: Machine | None = None,
 ) -> LlamaTui:
     """The app as the command line composes it."""
     environ = {"LLAMA_CPP_MODEL_DIR": str(models)} if models else {}
     settings = SettingsStore(paths, {**os.environ, **environ}, flags or {})
     settings.load()
-    return LlamaTui(paths, settings, model, FixedMachine())
+    return LlamaTui(paths, settings, model, machine or FixedMachine())
 
 
 async def until(condition: Callable[[], object], seconds: float = 20) -> None:
