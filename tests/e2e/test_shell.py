@@ -92,6 +92,23 @@ class TestRun:
         assert again.stdout == done.stdout
         assert [process.pid for process in engines(paths)] == [engine.pid]
 
+    def test_a_model_that_does_not_fit_is_refused_with_flags_that_would_fit(self) -> None:
+        done = shell("run", "guide", QUESTION, "--n-ctx", "16777216", "--type-k", "f32")
+        assert done.returncode == 4
+        assert "too little" in done.stderr
+        offered = [line.split("  (")[0].split() for line in done.stderr.splitlines() if line.startswith("  --n-ctx ")]
+        assert offered
+        assert 512 <= int(offered[0][1]) < 16777216
+        assert listed() == []
+        assert shell("run", "guide", "hi", "--n-ctx", "512", "--max-tokens", "3").returncode == 0
+        (engine,) = listed()
+        held = [sum(buffer[kind] for buffer in engine["buffers"]) for kind in ("weights", "kv")]
+        expected = [sum(buffer[kind] for buffer in engine["estimate"]["buffers"]) for kind in ("weights", "kv")]
+        assert held == expected
+        refused = shell("run", "guide", "hi", "--n-ctx", "1024", "--max-loaded", "1")
+        assert refused.returncode == 4
+        assert f"llama-tui stop {engine['pid']}" in refused.stderr
+
     def test_standard_input_is_the_prompt_or_attached_to_it(self) -> None:
         def prompt_tokens(*arguments: str, stdin: str) -> int:
             lines = shell("run", "guide", *arguments, "--json", "--max-tokens", "1", stdin=stdin).stdout.splitlines()

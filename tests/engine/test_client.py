@@ -22,7 +22,7 @@ import llama_tui
 from llama_tui import Client, SyncClient
 from llama_tui.client import BadArgument, ChatCompletionChunk
 from llama_tui.engine.client import EngineClient
-from llama_tui.errors import ContextOverflow, EngineDied, LlamaTuiError, MissingLlamaCpp, ModelNameError
+from llama_tui.errors import ContextOverflow, EngineDied, LlamaTuiError, MissingLlamaCpp, ModelNameError, NoRoom
 from llama_tui.paths import Paths
 from llama_tui.settings.values import BadValue
 from tests.engine.conftest import PATIENCE, fake_llama_cpp, until
@@ -321,6 +321,19 @@ class TestEnds:
             await client.chat.completions.create(
                 model=model, messages=[{"role": "user", "content": "z" * 3000}], n_ctx=256
             )
+
+    async def test_what_does_not_fit_comes_with_offers_that_can_be_taken(self, client: Client, model: str) -> None:
+        question: Any = [{"role": "user", "content": "hi"}]
+        with pytest.raises(NoRoom) as caught:
+            await client.chat.completions.create(model=model, messages=question, n_ctx=16777216, type_k="f32")
+        offer = next(offer for offer in caught.value.offers if "n_ctx" in offer.params)
+        n_ctx = offer.params["n_ctx"]
+        assert isinstance(n_ctx, int)
+        assert 512 <= n_ctx < 16777216
+        # What the machine has free is more than a test should take: the same offer, made smaller.
+        small = {**offer.params, "n_ctx": min(n_ctx, 1024)}
+        response = await client.chat.completions.create(model=model, messages=question, max_tokens=3, **small)
+        assert response.usage.completion_tokens == 3
 
     async def test_without_llama_cpp_it_says_what_to_install(
         self, client: Client, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -101,9 +101,9 @@ class TestOverlay:
             "(weights 4.7G, KV cache 4.5G, compute 0.4G)",
             (Shortage("RAM", 10 * GIB, 7 * GIB),),
             (
-                Offer("n_ctx = 12,544", {"n_ctx": 12544}),
-                Offer("type_k = type_v = q8_0, which halves the KV cache", {"type_k": "q8_0", "type_v": "q8_0"}),
-                Offer("unload llama-[bold]3 (4711)", {}, (4711,), ("llama-[bold]3",)),
+                Offer("n_ctx = 12,544 in place of 32,768", {"n_ctx": 12544}),
+                Offer("type_k = type_v = q8_0, with a KV cache of 2.4G", {"type_k": "q8_0", "type_v": "q8_0"}),
+                Offer("unload llama-[bold]3 (4711), unused for 12 min", {}, (4711,), ("llama-[bold]3",)),
             ),
         )
 

@@ -91,6 +91,7 @@ class Completions:
         after the other, the seed one higher each time. Cancelling stops the generation.
 
         Raises `BadArgument` or `BadValue` for arguments, `ModelNameError` for the model's name,
+        `NoRoom` where it does not fit into memory (its `offers` say what would: `**offer.params`),
         `MissingLlamaCpp` or `LoadFailed` where it cannot be loaded, `ContextOverflow` for a prompt
         that is too long, `EngineDied` where its process ends meanwhile.
         """

@@ -19,6 +19,8 @@ from llama_tui.settings.values import Value
 _SLACK = 0.05
 """What the header's figures may be wrong by; a compute buffer of an unusual network by half."""
 
+_MOST = 1 << 62
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -156,7 +158,11 @@ def shortage_message(case: Case, need: Need, shortages: Sequence[Shortage]) -> s
 
 def planned(case: Case, need: Need) -> EngineSpec:
     spec = case.spec
-    buffers = tuple(Buffer(s.device, s.device == RAM, s.weights, s.kv, s.compute) for s in need.shares)
+    # A damaged header can claim more than the wire's numbers hold.
+    buffers = tuple(
+        Buffer(s.device, s.device == RAM, *(min(size, _MOST) for size in (s.weights, s.kv, s.compute)))
+        for s in need.shares
+    )
     return EngineSpec(
         spec.name,
         spec.path,

@@ -28,6 +28,7 @@ from llama_tui.library import fit, vetting
 from llama_tui.library.files import parts_beside
 from llama_tui.library.fit import RAM, Network
 from llama_tui.library.scan import Headers
+from llama_tui.library.units import short_size
 from llama_tui.settings.values import Value, Values
 
 _LEAST_CTX = 512
@@ -148,7 +149,10 @@ class Room:
         small = {"type_k": "q8_0", "type_v": "q8_0"}
         if params["flash_attn"] != "off" and fit.kv_row(network, params | small, 0) < fit.kv_row(network, params, 0):
             if not (await self._judge(case, params | small)).short(free):
-                changed.append(Offer("type_k = type_v = q8_0, which halves the KV cache", dict(small)))
+                words = (
+                    f"type_k = type_v = q8_0, with a KV cache of {short_size(fit.cache_size(network, params | small))}"
+                )
+                changed.append(Offer(words, dict(small)))
             elif not changed:
                 longest = fit.longest_context(network, _with_layers(params | small, need), gpus, ram)
                 changed += await self._smaller(case, params | small, longest, small)
@@ -176,7 +180,8 @@ class Room:
                 return []
             if not (await self._judge(case, params | {"n_ctx": n_ctx})).short(case.free()):
                 words = "".join(f" and {name} = {value}" for name, value in (beside or {}).items())
-                return [Offer(f"n_ctx = {n_ctx:,}{words}", {"n_ctx": n_ctx, **(beside or {})})]
+                asked = fit.context_size(case.network, case.spec.params)
+                return [Offer(f"n_ctx = {n_ctx:,} in place of {asked:,}{words}", {"n_ctx": n_ctx, **(beside or {})})]
             n_ctx = n_ctx * 7 // 8 // 256 * 256
         return []
 
@@ -198,8 +203,23 @@ def longest_idle(engines: Sequence[Engine]) -> list[Engine]:
 def unload_offer(engines: Sequence[Engine]) -> Offer:
     """To unload some engines."""
     named = ", ".join(f"{engine.spec.name} ({engine.pid})" for engine in engines)
+    idle = min((engine.state.idle_seconds or 0.0 for engine in engines if engine.state), default=0.0)
     return Offer(
-        f"unload {named}", {}, tuple(engine.pid for engine in engines), tuple(engine.spec.name for engine in engines)
+        f"unload {named}, unused for {_duration(idle)}",
+        {},
+        tuple(engine.pid for engine in engines),
+        tuple(engine.spec.name for engine in engines),
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds) // 60
+    return (
+        f"{minutes // 60} h {minutes % 60} min"
+        if minutes >= 60
+        else f"{minutes} min"
+        if minutes
+        else f"{seconds:.0f} s"
     )
 
 

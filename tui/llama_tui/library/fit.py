@@ -112,13 +112,16 @@ class Network:
         for header in headers:
             for group, size in header.groups.items():
                 groups[group] = groups.get(group, 0) + size
-        n_layer = keys.number("block_count") or sum(group.startswith("blk.") for group in groups)
+        # A header may claim what it likes: there are no more blocks than have tensors.
+        found = sum(group.startswith("blk.") for group in groups)
+        n_layer = min(keys.number("block_count") or found, found)
         n_embd = keys.number("embedding_length")
         n_head = max(keys.each("attention.head_count", n_layer), default=0)
         head = n_embd // n_head if n_head else n_embd
         heads_kv = keys.each("attention.head_count_kv", n_layer) or keys.each("attention.head_count", n_layer)
         key, value = (keys.number(f"attention.{name}_length") or head for name in ("key", "value"))
-        rows = tuple((count * key, count * value) for count in heads_kv) or ((n_embd, n_embd),) * n_layer
+        heads_kv += (max(heads_kv, default=1),) * (n_layer - len(heads_kv))
+        rows = tuple((count * key, count * value) for count in heads_kv)
         experts = keys.number("expert_used_count")
         n_ff = max(keys.each("feed_forward_length", n_layer), default=0)
         expert = experts * (keys.number("expert_feed_forward_length") or n_ff)
@@ -193,6 +196,11 @@ def kv_row(network: Network, params: Mapping[str, Value], block: int) -> int:
     """Bytes that a block keeps for one token."""
     key, value = network.rows[block]
     return round(key * _ROW_SIZES[str(params["type_k"])] + value * _ROW_SIZES[str(params["type_v"])])
+
+
+def cache_size(network: Network, params: Mapping[str, Value]) -> int:
+    """Bytes of the whole KV cache."""
+    return sum(kv_row(network, params, block) for block in range(len(network.blocks))) * context_size(network, params)
 
 
 def most_layers(network: Network, params: Mapping[str, Value], gpus: Sequence[Gpu], ram: int) -> int:
@@ -272,8 +280,8 @@ class _Keys:
         """A figure for each block: where there is one for all, that; nothing where there is none."""
         value = self._metadata.get(f"{self._header.architecture}.{key}")
         if isinstance(value, tuple):
-            return tuple(max(0, int(item)) if isinstance(item, int | float) else 0 for item in value)[:count]
-        return (max(0, int(value)),) * count if isinstance(value, int | float) else ()
+            return tuple(max(0, item) if isinstance(item, int) else 0 for item in value)[:count]
+        return (max(0, value),) * count if isinstance(value, int) else ()
 
     def items(self, key: str) -> int:
         """The length of an array."""

@@ -185,7 +185,9 @@ class MainScreen(Screen[None]):
         state = engine.state if engine else None
         doing = progress.doing
         loading = bool(engine and engine.condition == "loading")
-        if loading:
+        if self._looking_for_room:
+            doing, loading = "looking for room", True
+        elif loading:
             share = state.progress if state else None
             doing = "loading" if share is None else f"loading {share:.0%}"
         answering = self._open.is_set() and workbench.session.answering is not None
@@ -207,6 +209,13 @@ class MainScreen(Screen[None]):
                 ),
             )
         )
+
+    @property
+    def _looking_for_room(self) -> bool:
+        """Whether a model is to be loaded that has no engine yet."""
+        engine = self.workbench.engine
+        waits = any(worker.group == "load" and worker.is_running for worker in self.workers)
+        return waits and (engine is None or not engine.alive)
 
     def _key(self, binding_id: str) -> str:
         return short_key(self._keys.of(binding_id))
@@ -283,6 +292,9 @@ class MainScreen(Screen[None]):
             self._stop_answer()
         elif engine and engine.condition == "loading" and workbench.current:
             self.unload(workbench.current)
+        elif self._looking_for_room:
+            self.workers.cancel_group(self, "load")
+            self.call_after_refresh(self._show_status)
         else:
             for pane in self.query(".-overlay"):
                 pane.display = False
@@ -374,6 +386,7 @@ class MainScreen(Screen[None]):
     @work(group="load", exclusive=True)
     async def load(self, *, again: bool = False) -> None:
         """Load the chosen model; what goes wrong stands in the log."""
+        self._show_status()
         try:
             await (self.workbench.reload() if again else self.workbench.load())
         except LlamaTuiError as error:
