@@ -194,7 +194,7 @@ class Pool:
             self._silent[path] = time.monotonic() + _SILENT_SECONDS
             return
         known = self._engines.get(path)
-        if known and known.alive:  # it was attached to meanwhile
+        if known and (known.alive or known.pid == client.welcome.pid):  # attached to meanwhile, or failing
             await client.close()
             return
         self._add(place_of_socket(self._paths, path, Path(client.welcome.spec.path)), client, None)

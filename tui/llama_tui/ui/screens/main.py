@@ -56,7 +56,7 @@ class MainScreen(Screen[None]):
         Binding("f2", "toggle_models", "models pane", id="pane.models", priority=True),
         Binding("f3", "toggle_form", "parameters pane", id="pane.parameters", priority=True),
         Binding("f5", "reload", "load the model, or reload it", id="models.reload"),
-        Binding("f9", "use_gpu", "layers on the GPU: as many as fit", id="models.use_gpu", priority=True),
+        Binding("f12", "use_gpu", "layers on the GPU: as many as fit", id="models.use_gpu", priority=True),
         Binding("tab", "app.focus_next", "next pane", id="pane.next"),
         Binding("shift+tab", "app.focus_previous", "previous pane", id="pane.previous"),
         Binding("f1", "help", "every key", id="app.help", priority=True),
@@ -293,7 +293,8 @@ class MainScreen(Screen[None]):
         elif engine and engine.condition == "loading" and workbench.current:
             self.unload(workbench.current)
         elif self._looking_for_room:
-            self.workers.cancel_group(self, "load")
+            for worker in [worker for worker in self.workers if worker.group == "load"]:
+                worker.cancel()
             self.call_after_refresh(self._show_status)
         else:
             for pane in self.query(".-overlay"):
@@ -322,7 +323,7 @@ class MainScreen(Screen[None]):
     def _idle(self) -> bool:
         """Whether an answer can be begun; says why not."""
         if self._open.is_set() and self.workbench.session.answering:
-            self.notify(f"An answer is being written; {self._key('chat.stop')} stops it.", markup=False, timeout=3)
+            self.notify(f"An answer is being written; {self._key('chat.stop')} stops it.", timeout=3)
         return self._open.is_set() and self.workbench.session.answering is None
 
     def action_new_chat(self) -> None:
@@ -357,7 +358,7 @@ class MainScreen(Screen[None]):
             return
         answers = [turn for turn in self.workbench.conversation.path() if turn.role == "assistant" and turn.content]
         said = await clipboard.copy(self._app, answers[-1].content) if answers else "There is no answer to copy yet"
-        self.notify(said, markup=False, timeout=3)
+        self.notify(said, timeout=3)
 
     # Models
 
@@ -432,7 +433,7 @@ class MainScreen(Screen[None]):
         """Read the model folders again."""
         await self.workbench.rescan()
         self.show_engines()
-        self.notify(f"{len(self.workbench.files)} models", markup=False, timeout=2)
+        self.notify(f"{len(self.workbench.files)} models", timeout=2)
 
     # Parameters
 
@@ -447,7 +448,7 @@ class MainScreen(Screen[None]):
     async def _set(self, name: str, value: Value, *, reset: bool = False) -> None:
         problem = await self.workbench.set(name, value, reset=reset)
         if problem:
-            self.notify(f"{problem.message}\n{problem.hint}", severity="warning", markup=False, timeout=8)
+            self.notify(f"{problem.message}\n{problem.hint}", severity="warning", timeout=8)
         self.show_settings()
 
     def action_help(self) -> None:

@@ -13,9 +13,9 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from llama_tui.control import one_line
 from llama_tui.errors import NoRoom, Offer
 from llama_tui.ui.bindings import KeyTable
-from llama_tui.ui.text import one_line
 
 
 class RoomScreen(ModalScreen[Offer | None]):
