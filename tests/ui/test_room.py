@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from llama_tui.paths import Paths
 from llama_tui.ui.app import LlamaTui
 from llama_tui.ui.screens.room import RoomScreen
 from llama_tui.ui.widgets.loaded import LoadedPane
+from llama_tui.ui.widgets.status import StatusLine
 from tests.ui.program import GIB, FixedMachine, leave, program, until
 from tests.ui.scripted import ScriptedEngine
 from tests.ui.test_main import log
@@ -42,6 +44,18 @@ class GpuBuild(FixedMachine):
         return [DeviceMemory("RAM", "RAM", 24 * GIB, 9 * GIB), DeviceMemory("CUDA0", "GPU0", 80 * GIB, 80 * GIB)]
 
 
+class SlowMachine(FixedMachine):
+    """A driver that does not answer before it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def read(self) -> list[DeviceMemory]:
+        self.go_on.wait(30)
+        return super().read()
+
+
 @pytest.fixture
 def large_context(paths: Paths) -> None:
     """The user's own file asks for more than there is room for."""
@@ -51,6 +65,12 @@ def large_context(paths: Paths) -> None:
 
 def asked(app: LlamaTui) -> bool:
     return isinstance(app.screen, RoomScreen) and bool(app.screen.query(OptionList))
+
+
+def said(app: LlamaTui) -> str:
+    """The status line."""
+    lines = app.main.query(StatusLine)
+    return lines.first().status.doing if lines else ""
 
 
 class TestOverlay:
@@ -91,6 +111,22 @@ class TestOverlay:
             assert trouble
             assert "too little" in trouble.message
             await leave(app)
+
+    async def test_esc_while_room_is_looked_for(self, paths: Paths, tmp_path: Path) -> None:
+        machine = SlowMachine()
+        app = program(paths, models=tmp_path, machine=machine)
+        try:
+            async with app.run_test() as pilot:
+                await until(lambda: "looking for room" in said(app))
+                await pilot.press("escape")
+                await until(lambda: "looking for room" not in said(app))
+                machine.go_on.set()
+                assert app.workbench.engines == ()
+                await pilot.press("f5")
+                await until(lambda: app.workbench.engine and app.workbench.engine.condition == "ready")
+                await leave(app)
+        finally:
+            machine.go_on.set()
 
     @pytest.mark.parametrize("size", SIZES)
     def test_looks(
