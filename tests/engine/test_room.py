@@ -126,6 +126,18 @@ class TestEstimates:
             await trial
         assert not trials()
 
+    async def test_where_llama_cpp_gives_no_breakdown_its_log_tells_the_compute_buffer(self, wide: Path) -> None:
+        spec = spec_of(wide, n_ctx=16384)
+        ram = fit.estimate(network(wide), spec.params).ram
+
+        async def trial(_asked: EngineSpec) -> DryRun:
+            return DryRun((Buffer("CPU", True, 0, 0, 5 * MIB),))
+
+        planned = await Room(Small(ram.total), Headers(), trial).plan(spec, ())
+        assert planned.estimate
+        assert planned.estimate.method == "dry run"
+        assert planned.estimate.buffers == (Buffer("RAM", True, ram.weights, ram.kv, 5 * MIB),)
+
 
 def trials() -> list[psutil.Process]:
     """The trial processes of this program."""

@@ -43,7 +43,7 @@ class Case:
             held = {name: on_device(memory.buffers, name) if memory else 0 for name in free}
             if engine in without:
                 for name in free:
-                    free[name] += private if name == RAM else held[name] + fit.CONTEXT_BYTES * bool(held[name])
+                    free[name] += private if name == RAM else held[name]
                 continue
             if engine.file != self.file:
                 mapped[engine.file] = max(pages, mapped.get(engine.file, 0))
@@ -104,6 +104,7 @@ def with_params(spec: EngineSpec, params: dict[str, Value], layers: int) -> Engi
 
 
 def estimated(case: Case, params: dict[str, Value], layers: int | None = None) -> Need:
+    """What the header says, adapters counted on every device that has layers."""
     found = fit.estimate(case.network, params, case.gpus(), layers)
     shares = tuple(
         replace(share, weights=share.weights + case.adapters) if share.device == RAM or found.n_gpu_layers else share
@@ -138,12 +139,14 @@ def _size(buffer: Buffer) -> int:
 
 
 def layer_bytes(network: Network, params: dict[str, Value]) -> int:
+    """The weights and the cache of the largest block."""
     n_ctx = fit.context_size(network, params)
     rows = (fit.kv_row(network, params, block) * n_ctx for block in range(len(network.blocks)))
-    return max(1, *(weights + kv for weights, kv in zip(network.blocks, rows, strict=True)))
+    return max((weights + kv for weights, kv in zip(network.blocks, rows, strict=True)), default=0) or 1
 
 
 def shortage_message(case: Case, need: Need, shortages: Sequence[Shortage]) -> str:
+    """What is short where, by how much, and what takes it."""
     parts: list[str] = []
     for shortage in shortages:
         share = next(share for share in need.shares if share.device == shortage.device)
@@ -157,6 +160,7 @@ def shortage_message(case: Case, need: Need, shortages: Sequence[Shortage]) -> s
 
 
 def planned(case: Case, need: Need) -> EngineSpec:
+    """The spec of an engine that is started with this need in mind."""
     spec = case.spec
     # A damaged header can claim more than the wire's numbers hold.
     buffers = tuple(

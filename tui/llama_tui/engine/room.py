@@ -63,9 +63,9 @@ class Room:
     async def plan(self, spec: EngineSpec, engines: Sequence[Engine], *, check: bool = True) -> EngineSpec:
         """The spec with the layers that "auto" comes to, and with what is expected of memory.
 
-        Raises `NoRoom` where it does not fit into what is free, unless `check` is false, `LoadFailed` or
-        `BadModelFile` for adapters and overrides that cannot be used. A file whose header cannot be read
-        is left to the engine, which says why in llama.cpp's words.
+        Raises `NoRoom` where it does not fit into what is free, unless `check` is false, `LoadFailed` for
+        adapters and overrides that cannot be used. A file whose header cannot be read is left to the
+        engine, which says why in llama.cpp's words.
         """
         case = await self._case(spec, tuple(engines))
         if case is None:
@@ -84,9 +84,11 @@ class Room:
         except _Unreadable:
             return None
         devices = tuple(await asyncio.to_thread(self._machine.read))
-        if not (rpc := spec.params["rpc_servers"]) and not await asyncio.to_thread(self._machine.backends):
+        backends = await asyncio.to_thread(self._machine.backends)
+        if "cuda" not in backends:
             devices = devices[:1]
-        elif spec.params["n_gpu_layers"] != 0 and (rpc or len(devices) == 1):
+        rpc = spec.params["rpc_servers"]
+        if spec.params["n_gpu_layers"] != 0 and (rpc or (backends and len(devices) == 1)):
             # GPUs that NVML does not know, and other machines': llama.cpp tells what they have.
             told = await self._trial(with_params(spec, spec.params, 0))
             known = {device.name for device in devices}
@@ -147,11 +149,10 @@ class Room:
             *await self._smaller(case, params, fit.longest_context(network, _with_layers(params, need), gpus, ram)),
         ]
         small = {"type_k": "q8_0", "type_v": "q8_0"}
-        if params["flash_attn"] != "off" and fit.kv_row(network, params | small, 0) < fit.kv_row(network, params, 0):
+        cache = fit.cache_size(network, params | small)
+        if params["flash_attn"] != "off" and cache < fit.cache_size(network, params):
             if not (await self._judge(case, params | small)).short(free):
-                words = (
-                    f"type_k = type_v = q8_0, with a KV cache of {short_size(fit.cache_size(network, params | small))}"
-                )
+                words = f"type_k = type_v = q8_0, with a KV cache of {short_size(cache)}"
                 changed.append(Offer(words, dict(small)))
             elif not changed:
                 longest = fit.longest_context(network, _with_layers(params | small, need), gpus, ram)
@@ -213,14 +214,10 @@ def unload_offer(engines: Sequence[Engine]) -> Offer:
 
 
 def _duration(seconds: float) -> str:
-    minutes = round(seconds) // 60
-    return (
-        f"{minutes // 60} h {minutes % 60} min"
-        if minutes >= 60
-        else f"{minutes} min"
-        if minutes
-        else f"{seconds:.0f} s"
-    )
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _with_layers(params: dict[str, Value], need: Need) -> dict[str, Value]:
