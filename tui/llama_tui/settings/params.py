@@ -33,6 +33,11 @@ PARAMS: tuple[Param, ...] = (
         unit="tokens", minimum=1, maximum=16777216, step=64, none_word="unlimited",
     ),
     _sampling(
+        name="context_full", type="choice", default="ask", group="chat",
+        help="What to leave out where a chat no longer fits with room for the reply.",
+        choices=("ask", "drop_oldest", "drop_middle", "stop"),
+    ),
+    _sampling(
         name="seed", type="int", default=None, group="chat",
         help="The same seed and prompt give the same answer.",
         minimum=0, maximum=4294967294, none_word="random",

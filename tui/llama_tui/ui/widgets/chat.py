@@ -20,6 +20,7 @@ from llama_tui.chat.session import (
     NotKept,
     SendRefused,
     TurnAdded,
+    TurnCut,
     TurnEnded,
     TurnGrew,
     TurnNoticed,
@@ -29,7 +30,7 @@ from llama_tui.chat.session import (
 from llama_tui.errors import EngineDied, LlamaTuiError, LoadFailed
 from llama_tui.ui.bindings import KeyTable, key_words
 from llama_tui.ui.entry import Entry
-from llama_tui.ui.present import entries_of, entries_of_turn, with_key
+from llama_tui.ui.present import entries_of, entries_of_turn, entry_of, mark_of, reused, trouble_of, with_key
 from llama_tui.ui.text import one_line
 from llama_tui.ui.widgets.prompt import Prompt
 from llama_tui.ui.widgets.transcript import Transcript
@@ -129,8 +130,13 @@ class ChatPane(Vertical):
                 self.prompt.set_history(conversation.prompts())
             case TurnRestarted(turn):
                 self.transcript.update(turn.id, text="", thought="", thought_tokens=0, streaming=True)
-            case TurnWaits(turn_id, doing, done, total):
+            case TurnCut(turn):
+                if mark := mark_of(conversation, turn):
+                    self.transcript.drop(mark.key)  # an answer that is fetched again says it again
+                    self.transcript.insert(mark, before=turn.id)
+            case TurnWaits(turn_id, doing, done, total, n_reused):
                 share = f" {done:,} of {total:,} tokens" if total else ""
+                share += f" · {reused(n_reused, total)}" if n_reused else ""
                 self.progress = Progress(f"{doing}{share}", done)
                 self.transcript.update(turn_id, footer=f"{doing}{share} …")
                 self._samples.clear()
@@ -151,7 +157,7 @@ class ChatPane(Vertical):
                     self.transcript.update(turn_id, thought_tokens=n_reasoning)
                 self.transcript.stream(turn_id, text)
             case TurnEnded(turn):
-                whole, *trouble = entries_of_turn(conversation, turn, self._reload_key)
+                whole, trouble = entry_of(conversation, turn), trouble_of(turn, self._reload_key)
                 self._thinking = False
                 self.transcript.update(
                     turn.id,
@@ -161,16 +167,18 @@ class ChatPane(Vertical):
                     footer=whole.footer,
                     streaming=False,
                 )
-                for entry in trouble:
-                    self.transcript.append(entry)
+                if trouble:
+                    self.transcript.append(trouble)
                 speed = turn.figures.tokens_per_second if turn.figures else None
                 self.progress = Progress("", self.progress.n_past, speed)
             case SendRefused(removed, text, error):
                 for turn_id in removed:
                     self.transcript.drop(turn_id)
                 self.prompt.set_history(conversation.prompts())
-                self.prompt.load(text)
-                self.tell(error)
+                typed = self.prompt.message
+                self.prompt.load(f"{text}\n{typed}" if text and typed else text or typed)
+                if not error.cuts:  # else a person is asked
+                    self.tell(error)
                 self.progress = Progress()
             case NotKept(error):
                 self.tell(error)
