@@ -17,8 +17,8 @@ from textual.widgets.option_list import Option
 from llama_tui.errors import ContextOverflow
 from llama_tui.ui.bindings import KeyTable
 
-_WORDS = {"drop_oldest": "leave out the oldest turns", "drop_middle": "keep the first turn, leave out those after it"}
-_WORD_WIDTH = 46
+_WORDS = {"drop_oldest": "leave out the oldest turns", "drop_middle": "leave out the turns after the first"}
+_WORD_WIDTH = 38
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class ContextScreen(ModalScreen[Choice | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "keep", "do not send", id="context.close"),
-        Binding("ctrl+d", "always", "choose it always", id="context.always", priority=True),
+        Binding("ctrl+d", "always", "always, with this model", id="context.always", priority=True),
     ]
 
     def __init__(self, refused: ContextOverflow, larger: int | None, keys: KeyTable) -> None:
@@ -47,12 +47,12 @@ class ContextScreen(ModalScreen[Choice | None]):
             (
                 Choice(cut.how),
                 _WORDS[cut.how],
-                f"{cut.messages:,} message{'s' * (cut.messages != 1)}, {cut.prompt_tokens:,} tokens stay",
+                f"{cut.messages:,} message{'s' * (cut.messages != 1)} less: {cut.prompt_tokens:,} tokens",
             )
             for cut in refused.cuts
         ]
         if larger:
-            self._ways.append((Choice(n_ctx=larger), f"n_ctx = {larger:,}: load again", "all stays"))
+            self._ways.append((Choice(n_ctx=larger), f"n_ctx = {larger:,}, load again", "no message less"))
         self._ways.append((Choice("stop"), "do not send", "it stays in the editor"))
 
     def compose(self) -> ComposeResult:
@@ -61,8 +61,7 @@ class ContextScreen(ModalScreen[Choice | None]):
         with Vertical(classes="overlay") as box:
             box.border_title = "The chat is longer than the context"
             yield Static(
-                f"{refused.prompt_tokens:,} tokens and {refused.reply_room:,} for the reply; "
-                f"n_ctx is {refused.n_ctx:,}.",
+                f"{refused.prompt_tokens:,} tokens, {refused.reply_room:,} more for the reply; n_ctx is {refused.n_ctx:,}.",
                 markup=False,
             )
             yield OptionList(*[Option(_row(word, figures)) for _choice, word, figures in self._ways], markup=False)

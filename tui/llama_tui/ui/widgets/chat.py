@@ -136,9 +136,8 @@ class ChatPane(Vertical):
                     self.transcript.insert(mark, before=turn.id)
             case TurnWaits(turn_id, doing, done, total, n_reused):
                 share = f" {done:,} of {total:,} tokens" if total else ""
-                share += f" · {reused(n_reused, total)}" if n_reused else ""
                 self.progress = Progress(f"{doing}{share}", done)
-                self.transcript.update(turn_id, footer=f"{doing}{share} …")
+                self.transcript.update(turn_id, footer=f"{doing}{share}{reused(n_reused)} …")
                 self._samples.clear()
             case TurnNoticed(turn_id, text):
                 if text not in self._noticed:  # one template says the same of every question
