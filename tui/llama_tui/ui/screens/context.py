@@ -61,7 +61,8 @@ class ContextScreen(ModalScreen[Choice | None]):
         with Vertical(classes="overlay") as box:
             box.border_title = "The chat is longer than the context"
             yield Static(
-                f"{refused.prompt_tokens:,} tokens, {refused.reply_room:,} more for the reply; n_ctx is {refused.n_ctx:,}.",
+                f"{refused.prompt_tokens:,} tokens, {refused.reply_room:,} more for the reply; "
+                f"n_ctx is {refused.n_ctx:,}.",
                 markup=False,
             )
             yield OptionList(*[Option(_row(word, figures)) for _choice, word, figures in self._ways], markup=False)
