@@ -12,7 +12,7 @@ import pytest
 
 from llama_tui import Client
 from llama_tui.chat.conversation import Turn
-from llama_tui.chat.session import ChatEvent, ChatSession, SendRefused, TurnCut, TurnEnded, TurnWaits
+from llama_tui.chat.session import ChatEvent, ChatSession, SendRefused, TurnCut, TurnEnded, TurnGrew, TurnWaits
 from llama_tui.chat.store import Store
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
@@ -189,6 +189,24 @@ class TestSession:
         events = await desk.send("all of it?")
         assert ended(events).left_out is None
         assert any(isinstance(event, TurnCut) for event in events)
+
+    async def test_an_answer_that_is_fetched_later_is_still_marked(self, desk: Desk) -> None:
+        refused = await desk.until_refused()
+        values = sampling({**GREEDY, "max_tokens": 40, "ignore_eos": True, "context_full": "drop_oldest"})
+        async with asyncio.timeout(PATIENCE):
+            events = desk.session.send(refused.text, "small", desk.engine, values)
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    if isinstance(event, TurnGrew):
+                        break
+        again = ChatSession(desk.store, desk.store.load(desk.session.conversation.id))
+        turn = again.conversation.path()[-1]
+        assert turn.ending is None and turn.left_out
+        async with asyncio.timeout(PATIENCE):
+            answer = ended([event async for event in again.resume(turn, await desk.engine())])
+        assert answer.ending == "length"
+        assert answer.left_out == turn.left_out
+        assert desk.kept()[-1] == answer
 
     async def test_a_system_prompt_shifts_nothing(self, desk: Desk) -> None:
         answers = [

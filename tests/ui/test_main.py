@@ -15,10 +15,12 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
+from llama_tui.chat.conversation import Figures, Turn
 from llama_tui.library.scan import ModelFile
 from llama_tui.paths import Paths
 from llama_tui.settings.values import Value
 from llama_tui.ui.app import Farewell, LlamaTui
+from llama_tui.ui.present import footer_of
 from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.context import ContextScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
@@ -219,6 +221,15 @@ async def test_the_choice_can_be_made_for_good_or_the_context_larger(paths: Path
         await until(lambda: n_ctx_of(app) == 512 and answered(app))
         await until(lambda: app.workbench.conversation.path()[-1].ending == "length")
         assert app.workbench.conversation.path()[-1].left_out is None
+
+
+@pytest.mark.parametrize(("completion", "said"), [(200, "n_ctx of 256 is full"), (40, "max_tokens is reached")])
+def test_an_answer_that_was_cut_off_says_by_what(completion: int, said: str) -> None:
+    figures = Figures(56, 50, completion, 256, 0.5, 9.0)
+    turn = Turn("a", "q", "assistant", "so", 1.0, "tiny", seed=1, ending="length", figures=figures)
+    footer = footer_of(turn)
+    assert footer.endswith(f"length: {said}")
+    assert "reused 50 of 56" in footer
 
 
 def n_ctx_of(app: LlamaTui) -> int:

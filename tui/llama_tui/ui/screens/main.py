@@ -292,6 +292,8 @@ class MainScreen(Screen[None]):
         try:
             if choice.n_ctx:
                 await self._set("n_ctx", choice.n_ctx)
+                if workbench.resolved()["n_ctx"].value != choice.n_ctx:
+                    return  # a flag or a variable decides, as has just been said
                 await workbench.reload()
         except LlamaTuiError as error:
             self.chat.tell(error)

@@ -106,8 +106,7 @@ class ChatPane(Vertical):
         self._begun = bool(entries)
         self.transcript.show(entries or [self._welcome(model, guided=bool(suggestions))])
         self.prompt.set_history(conversation.prompts())
-        figures = next((turn.figures for turn in reversed(conversation.path()) if turn.figures), None)
-        self.progress = Progress(n_past=figures.prompt_tokens + figures.completion_tokens if figures else 0)
+        self.progress = _at_rest(conversation)
         picks = self.suggestions
         picks.display = bool(suggestions) and not entries
         if picks.display:
@@ -178,7 +177,7 @@ class ChatPane(Vertical):
                 self.prompt.load(f"{text}\n{typed}" if text and typed else text or typed)
                 if not error.cuts:  # else a person is asked
                     self.tell(error)
-                self.progress = Progress()
+                self.progress = _at_rest(conversation)
             case NotKept(error):
                 self.tell(error)
 
@@ -246,3 +245,9 @@ class ChatPane(Vertical):
         else:
             text = f"A new chat with {one_line(model)}.\n\n{switch} chooses another model, {every} shows every key."
         return Entry(key="welcome", role="notice", title="llama-tui", text=text)
+
+
+def _at_rest(conversation: Conversation) -> Progress:
+    """What the context held after the last answer."""
+    figures = next((turn.figures for turn in reversed(conversation.path()) if turn.figures), None)
+    return Progress(n_past=figures.prompt_tokens + figures.completion_tokens if figures else 0)
