@@ -201,8 +201,8 @@ class ChatSession:
         """Ask the engine. What a person has chosen to leave out of this conversation holds on in it,
         without being asked again for every message."""
         how, system_prompt = answer.params.get("context_full"), _system_prompt(answer)
-        before = self.conversation.begun_before(answer)
-        known = before.left_out if before else None
+        near = (self.conversation.begun_before(answer), *reversed(self.conversation.siblings(answer)))
+        known = next((turn.left_out for turn in near if turn and turn.left_out), None)
         if known and how == "ask":
             how = known.how
         left_out: tuple[int, ...] = ()
