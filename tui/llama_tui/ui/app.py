@@ -10,8 +10,10 @@ from typing import ClassVar
 from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.notifications import SeverityLevel
 
 from llama_tui.chat.workbench import Workbench
+from llama_tui.control import sanitize
 from llama_tui.engine.devices import Machine
 from llama_tui.paths import Paths
 from llama_tui.settings.store import SettingsStore
@@ -86,6 +88,18 @@ class LlamaTui(App[Farewell]):
         for number in (signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, self._leave_at_once)
 
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Show a message for a while: text as it is, whoever wrote it."""
+        super().notify(sanitize(message), title=title, severity=severity, timeout=timeout, markup=markup)
+
     # Themes
 
     @work(group="theme", exclusive=True)
@@ -93,7 +107,7 @@ class LlamaTui(App[Farewell]):
         """Switch at once, and keep the choice."""
         self.theme = name
         if problem := await self.workbench.set("theme", name):
-            self.notify(f"{problem.message}\n{problem.hint}", severity="warning", markup=False)
+            self.notify(f"{problem.message}\n{problem.hint}", severity="warning")
 
     def action_themes(self) -> None:
         """Choose a theme by looking at each."""
