@@ -200,7 +200,7 @@ class ChatSession:
     def _told(self, answer: Turn, engine: Engine) -> AsyncGenerator[AnswerEvent, None]:
         """Ask the engine. What a person has chosen to leave out of this conversation holds on in it,
         without being asked again for every message."""
-        how, system_prompt = answer.params.get("context_full"), _system_prompt(answer)
+        how, system_prompt = answer.params.get("context_full", "ask"), _system_prompt(answer)
         near = (self.conversation.begun_before(answer), *reversed(self.conversation.siblings(answer)))
         known = next((turn.left_out for turn in near if turn and turn.left_out), None)
         if known and how == "ask":
