@@ -80,7 +80,7 @@ class Fitting:
             count = self._count(how, before)
             if count is None:
                 size = self._size(how, len(self._droppable(how)))
-                raise self._too_long("With the first turn the prompt", size, "Set context_full to drop_oldest, s")
+                raise self._too_long("With the first turn the prompt", size, "Set context_full to drop_oldest.")
             places = self._places(how, count)
             told = self._told(places)
             return Fitted(told, Omission(how, places, size - len(told.tokens)))
@@ -95,11 +95,11 @@ class Fitting:
             cuts=self._cuts() if how == "ask" else (),
         )
 
-    def _too_long(self, what: str, size: int, hint: str = "S") -> ContextOverflow:
+    def _too_long(self, what: str, size: int, hint: str = "") -> ContextOverflow:
         return ContextOverflow(
             f"{what} has {size:,} tokens, {size + 1 - self._n_ctx:,} more than the context of "
             f"{self._n_ctx:,} can hold with an answer",
-            f"{hint}horten it, start a new chat, or set a larger n_ctx and reload.",
+            f"{hint} Shorten it, start a new chat, or set a larger n_ctx and reload.".lstrip(),
             size,
             self._n_ctx,
             reply_room=self._room,
