@@ -413,7 +413,7 @@ async def test_slash_filters_the_pane_and_esc_shows_everything_again(paths: Path
 async def test_a_click_on_a_model_loads_it(paths: Paths, models: Path) -> None:
     app = program(paths, "tiny", models)
     async with running(app) as pilot:
-        names = [row.file.name for row in app.main.model_rows()]
+        names = [row.file.name for row in app.main.side.rows()]
         await pilot.click(ModelList, offset=(4, 2 * names.index("odd [bold] [")))
         await until(lambda: app.workbench.current and app.workbench.current.name == "odd [bold] [")
         await until(lambda: app.workbench.engine and app.workbench.engine.condition == "ready")
