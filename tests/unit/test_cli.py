@@ -52,7 +52,7 @@ class TestHelp:
     def test_run_has_every_parameter_and_the_exit_codes(self) -> None:
         said = importlib.import_module("llama_tui.commands.run").parser().format_help()
         for param in PARAMS:
-            assert (param.flag in said) == (param.name != "theme")
+            assert (param.flag in said) == (param.name not in ("theme", "on_quit"))
         assert "130" in said and "exit codes:" in said
 
     def test_a_model_with_a_command_s_name_is_opened_by_its_prefix(self) -> None:

@@ -44,7 +44,7 @@ async def _stop(wanted: list[str]) -> int:
         found = await engines.running(access)
         chosen = [engine for name in wanted for engine in engines.matching(found, name)] if wanted else found
         for engine in dict.fromkeys(chosen):
-            await engine.unload()
+            await engines.end(engine)
             print(f"stopped {engine.spec.name} ({engine.pid})", flush=True)
         if not chosen:
             print("No model is loaded.", file=sys.stderr)

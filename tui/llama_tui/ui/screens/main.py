@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import ClassVar, cast
+from typing import ClassVar, Literal, cast
 
 from textual import events, on, work
 from textual.app import App, ComposeResult
@@ -52,7 +52,9 @@ class MainScreen(Screen[None]):
         Binding("ctrl+y", "copy", "copy the last answer", id="chat.copy", priority=True),
         Binding("f2", "toggle_models", "models pane", id="pane.models", priority=True),
         Binding("f3", "toggle_form", "parameters pane", id="pane.parameters", priority=True),
-        Binding("f5", "reload", "load the model, or reload it", id="models.reload"),
+        Binding("f5", "reload", "load the model, or reload it in place of what runs", id="models.reload"),
+        Binding("shift+f5,f17", "load_beside", "load it once more, beside what runs", id="models.load_beside"),
+        Binding("f7", "keep", "keep the model loaded, or let it unload itself", id="models.keep", priority=True),
         Binding("tab", "app.focus_next", "next pane", id="pane.next"),
         Binding("shift+tab", "app.focus_previous", "previous pane", id="pane.previous"),
         Binding("f1", "help", "every key", id="app.help", priority=True),
@@ -109,12 +111,12 @@ class MainScreen(Screen[None]):
         await self.workbench.discover()
         self.answer(self.workbench.resume())
 
-    async def finish(self) -> None:
-        """Stop and keep the answer that is being made, and let nothing else begin."""
-        if self._open.is_set():
+    async def finish(self, *, stop: bool = True) -> None:
+        """Stop and keep the answer that is being made, or leave it to its engine, and let nothing else begin."""
+        if self._open.is_set() and stop:
             await self.workbench.session.stop()
         answer = [worker for worker in self.workers if worker.group == "answer" and not worker.is_finished]
-        if answer:
+        if answer and stop:
             await asyncio.wait([asyncio.ensure_future(worker.wait()) for worker in answer], timeout=_FINISH_SECONDS)
         self.workers.cancel_all()
         await asyncio.gather(*(worker.wait() for worker in self.workers), return_exceptions=True)
@@ -324,10 +326,12 @@ class MainScreen(Screen[None]):
         self.chat.prompt.focus()
 
     @work(group="load", exclusive=True)
-    async def load(self, *, again: bool = False) -> None:
+    async def load(self, how: Literal["once", "again", "beside"] = "once") -> None:
         """Load the chosen model; what goes wrong stands in the log."""
+        workbench = self.workbench
+        ways = {"once": workbench.load, "again": workbench.reload, "beside": workbench.load_beside}
         try:
-            await (self.workbench.reload() if again else self.workbench.load())
+            await ways[how]()
         except LlamaTuiError as error:
             self.chat.tell(error)
         self.show_engines()
@@ -335,7 +339,17 @@ class MainScreen(Screen[None]):
     def action_reload(self) -> None:
         """Load, or load again with the parameters that hold now."""
         if self._idle():
-            self.load(again=True)
+            self.load("again")
+
+    def action_load_beside(self) -> None:
+        """Load with the parameters that hold now, and leave what runs to who uses it."""
+        if self._idle():
+            self.load("beside")
+
+    def action_keep(self) -> None:
+        """Pin the chosen model's engine, or let it go."""
+        if current := self.workbench.current:
+            self.side.keep(current)
 
     # Parameters
 

@@ -77,6 +77,7 @@ class ModelList(OptionList, inherit_bindings=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select", "load the model", id="models.load"),
         Binding("u", "unload", "unload the model", id="models.unload"),
+        Binding("k", "keep", "keep the model loaded, or let it unload itself", id="models.keep_this"),
         Binding("slash", "filter", "filter the list", id="models.filter"),
         Binding("r", "rescan", "read the folders again", id="models.rescan"),
     ]
@@ -90,6 +91,12 @@ class ModelList(OptionList, inherit_bindings=True):
     @dataclass
     class UnloadRequested(Message):
         """The user wants this model's memory back."""
+
+        file: ModelFile
+
+    @dataclass
+    class KeepRequested(Message):
+        """The user wants this model to stay loaded, or to unload itself again."""
 
         file: ModelFile
 
@@ -157,6 +164,11 @@ class ModelList(OptionList, inherit_bindings=True):
         """Give the memory back."""
         if file := self.highlighted_file:
             self.post_message(self.UnloadRequested(file))
+
+    def action_keep(self) -> None:
+        """Pin the model's engines, or let them go."""
+        if file := self.highlighted_file:
+            self.post_message(self.KeepRequested(file))
 
     def action_rescan(self) -> None:
         """Read the folders again."""

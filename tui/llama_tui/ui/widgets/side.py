@@ -10,7 +10,9 @@ from textual.containers import Vertical
 
 from llama_tui.chat.workbench import Workbench
 from llama_tui.engine.devices import DeviceMemory, Machine
+from llama_tui.errors import EngineError
 from llama_tui.library.scan import ModelFile
+from llama_tui.ui.text import one_line
 from llama_tui.ui.widgets.loaded import LoadedPane
 from llama_tui.ui.widgets.models import ModelList, ModelPane, ModelRow, model_row
 
@@ -76,6 +78,26 @@ class SidePane(Vertical):
     async def unload(self, file: ModelFile) -> None:
         """Give a model's memory back."""
         await self._workbench.unload(file)
+
+    @on(ModelList.KeepRequested)
+    def _keep_requested(self, event: ModelList.KeepRequested) -> None:
+        event.stop()
+        self.keep(event.file)
+
+    @work(group="keep")
+    async def keep(self, file: ModelFile) -> None:
+        """Pin a model's engines, or let them go again."""
+        try:
+            kept = await self._workbench.keep(file)
+        except EngineError as error:
+            self.notify(f"{error.message}\n{error.hint}", severity="warning", markup=False, timeout=8)
+            return
+        said: dict[bool | None, str] = {
+            True: "stays loaded until you unload it",
+            False: "unloads itself again when it is unused",
+        }
+        name = one_line(file.name)
+        self.notify(f"{name} {said.get(kept, 'is not loaded')}", markup=False, timeout=4)
 
     @on(ModelList.RescanRequested)
     @work(group="scan", exclusive=True)
