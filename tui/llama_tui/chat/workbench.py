@@ -15,6 +15,7 @@ from llama_tui.chat.conversation import Conversation, Turn
 from llama_tui.chat.session import ChatEvent, ChatSession
 from llama_tui.chat.store import Listed, Store
 from llama_tui.engine.engine import Engine
+from llama_tui.engine.history import EngineLog, engine_logs
 from llama_tui.engine.pool import Parting, Pool
 from llama_tui.errors import EngineError, LlamaTuiError, ModelNameError, StoreError
 from llama_tui.library import names
@@ -181,6 +182,10 @@ class Workbench:
         for engine in self.engines_of(file):
             await engine.unload()
             self._pool.dismiss(engine)
+
+    async def logs(self) -> list[EngineLog]:
+        """What the engines print and printed, the living first, then the latest."""
+        return await asyncio.to_thread(engine_logs, self._pool.engines, self._paths.logs)
 
     async def discover(self) -> None:
         """Notice the engines that other programs have started or ended."""

@@ -14,7 +14,9 @@ from typing import Any, Literal
 import psutil
 
 from llama_tui.engine.client import ConnectionLost, EngineClient
-from llama_tui.engine.process import EnginePlace, EngineProcess, log_tail, post_mortem
+from llama_tui.engine.logs import log_tail, note_death
+from llama_tui.engine.post_mortem import post_mortem
+from llama_tui.engine.process import EnginePlace, EngineProcess
 from llama_tui.engine.protocol import AnswerEvent, EngineSpec, Message, State, Token
 from llama_tui.errors import EngineDied, EngineError, ProtocolError
 from llama_tui.settings.values import Value
@@ -190,6 +192,9 @@ class Engine:
                 self.end_reason = lost.bye.reason
             else:
                 self.error = self.error or error
+                if isinstance(error, EngineDied) and (self._process or self._killed):
+                    # Only who started or ended it knows how it ended.
+                    await asyncio.to_thread(note_death, self.place.log, error)
         except EngineError as error:
             self.error = error
         await self._client.close()

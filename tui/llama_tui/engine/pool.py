@@ -12,15 +12,8 @@ from typing import Literal
 
 from llama_tui.engine.client import ConnectionLost, EngineClient
 from llama_tui.engine.engine import Engine
-from llama_tui.engine.process import (
-    EnginePlace,
-    EngineProcess,
-    engine_place,
-    place_of_socket,
-    post_mortem,
-    remove_stale,
-    spawn,
-)
+from llama_tui.engine.post_mortem import post_mortem
+from llama_tui.engine.process import EnginePlace, EngineProcess, engine_place, place_of_socket, remove_stale, spawn
 from llama_tui.engine.protocol import EngineSpec
 from llama_tui.engine.silent import SilentEngine, silent_engines
 from llama_tui.errors import BadModelFile, EngineError, LlamaTuiError, ProtocolError

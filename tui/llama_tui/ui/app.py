@@ -19,6 +19,7 @@ from llama_tui.settings.store import SettingsStore
 from llama_tui.ui.bindings import KeyGroup, KeyTable, named
 from llama_tui.ui.commands import Commands
 from llama_tui.ui.screens.chats import ChatList
+from llama_tui.ui.screens.logs import EngineList, LogScreen
 from llama_tui.ui.screens.main import MainScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.theme import load_themes
@@ -147,4 +148,5 @@ KEY_GROUPS = (
     KeyGroup("Parameters pane", named(FieldList.BINDINGS)),
     KeyGroup("Model switcher", named(ModelSwitcher.BINDINGS)),
     KeyGroup("Chats", named(ChatList.BINDINGS)),
+    KeyGroup("Logs", (*named(LogScreen.BINDINGS), *named(EngineList.BINDINGS))),
 )

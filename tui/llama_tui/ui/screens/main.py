@@ -25,6 +25,7 @@ from llama_tui.ui import clipboard
 from llama_tui.ui.bindings import KeyTable, short_key
 from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.help import HelpScreen
+from llama_tui.ui.screens.logs import LogScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.widgets.chat import ChatPane
 from llama_tui.ui.widgets.form import ParameterForm
@@ -57,6 +58,7 @@ class MainScreen(Screen[None]):
         Binding("f7", "keep", "keep the model loaded, or let it unload itself", id="models.keep", priority=True),
         Binding("tab", "app.focus_next", "next pane", id="pane.next"),
         Binding("shift+tab", "app.focus_previous", "previous pane", id="pane.previous"),
+        Binding("f9", "logs", "logs of the engines, and what is wrong with the settings", id="app.logs", priority=True),
         Binding("f1", "help", "every key", id="app.help", priority=True),
     ]
 
@@ -366,6 +368,10 @@ class MainScreen(Screen[None]):
         if problem:
             self.notify(f"{problem.message}\n{problem.hint}", severity="warning", markup=False, timeout=8)
         self.show_settings()
+
+    def action_logs(self) -> None:
+        """What engines print, why one died, and what is wrong with the settings."""
+        self._app.push_screen(LogScreen(self.workbench, self._keys))
 
     def action_help(self) -> None:
         """Every key."""

@@ -21,7 +21,7 @@ from llama_tui.library.scan import ModelFile
 from llama_tui.library.units import short_count, short_size
 from llama_tui.ui.text import one_line
 
-_MARKS: dict[Condition, tuple[str, str]] = {
+MARKS: dict[Condition, tuple[str, str]] = {
     "ready": ("●", "$success"),
     "busy": ("▶", "$accent"),
     "loading": ("◐", "$warning"),
@@ -52,7 +52,7 @@ def model_row(file: ModelFile, engines: Sequence[Engine], current: Path | None) 
 def row_content(row: ModelRow, width: int) -> Content:
     """Two lines: name and state, then parameters, quantization and size in columns."""
     file = row.file
-    mark, style = _MARKS[row.condition]
+    mark, style = MARKS[row.condition]
     if row.condition == "loading":
         mark = "◐ …" if row.progress is None else f"◐ {row.progress:>4.0%}"
     name = one_line(file.name)
