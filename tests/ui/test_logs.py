@@ -23,7 +23,6 @@ from llama_tui.ui.widgets.models import ModelList
 from tests.ui.program import program, until
 from tests.ui.scripted import ScriptedEngine
 from tests.ui.test_main import ENDLESS, ask, running
-from tests.ui.test_main import models as models
 
 Snap = Callable[..., bool]
 

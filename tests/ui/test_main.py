@@ -30,16 +30,6 @@ from tests.ui.program import leave, program, until
 ENDLESS: dict[str, Value] = {"ignore_eos": True, "n_ctx": 32768}
 
 
-@pytest.fixture
-def models(tmp_path: Path, tiny_model: Path) -> Path:
-    """A folder with two models, one of them named to be parsed as markup."""
-    folder = tmp_path / "models"
-    folder.mkdir()
-    shutil.copy(tiny_model, folder / "tiny.gguf")
-    shutil.copy(tiny_model, folder / "odd [bold] [.gguf")
-    return folder
-
-
 @asynccontextmanager
 async def running(app: LlamaTui, size: tuple[int, int] = (120, 40)) -> AsyncIterator[Pilot[Farewell]]:
     """The app, ready and its model loaded."""
