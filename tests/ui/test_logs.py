@@ -42,7 +42,7 @@ def account(app: LlamaTui) -> str:
 
 
 async def opened(app: LlamaTui, pilot: Pilot[Any]) -> None:
-    await pilot.press("f9")
+    await pilot.press("f12")
     await until(lambda: isinstance(app.screen, LogScreen) and app.screen.query(EngineList))
     await until(lambda: screen(app).query_one(EngineList).option_count)
     await pilot.pause()

@@ -17,8 +17,8 @@ from llama_tui.commands import COMMANDS, doctor
 from llama_tui.commands.config import commented
 from llama_tui.commands.doctor import Build
 from llama_tui.commands.engines import clock
-from llama_tui.commands.terminal import Abilities, Answers, Multiplexer
 from llama_tui.commands.shell import Exit, exit_code, table
+from llama_tui.commands.terminal import Abilities, Answers, Multiplexer
 from llama_tui.engine.devices import DeviceMemory
 from llama_tui.errors import BadModelFile, ContextOverflow, EngineDied, LoadFailed, MissingLlamaCpp, ModelNameError
 from llama_tui.paths import Paths

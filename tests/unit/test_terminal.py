@@ -17,9 +17,7 @@ PATIENT = 10.0
 """Seconds that a terminal of a test may take; one that is silent is given less."""
 
 ATTRIBUTES = b"\x1b[?62;22c"
-ALL = (
-    b"\x1bP>|kitty(0.42)\x1b\\\x1b[?0u\x1b[?2026;2$y\x1bP1$r0;48:2:1:2:3m\x1b\\\x1bP1+r4D73=5c45\x1b\\\x1b[?62;52;c"
-)
+ALL = b"\x1bP>|kitty(0.42)\x1b\\\x1b[?0u\x1b[?2026;2$y\x1bP1$r0;48:2:1:2:3m\x1b\\\x1bP1+r4D73=5c45\x1b\\\x1b[?62;52;c"
 
 
 @pytest.fixture

@@ -25,9 +25,7 @@ _MOST_SECONDS = 2.0
 _TMUX_SECONDS = 0.5
 
 # XTVERSION; kitty's flags; DECRQM 2026; a colour set, asked back (DECRQSS) and reset; XTGETTCAP Ms; DA1.
-_QUESTIONS = (
-    b"\x1b7\x1b[>q\x1b[?u\x1b[?2026$p\x1b[48;2;1;2;3m\x1bP$qm\x1b\\\x1b[0m\x1bP+q4d73\x1b\\\x1b[c\r\x1b[K\x1b8"
-)
+_QUESTIONS = b"\x1b7\x1b[>q\x1b[?u\x1b[?2026$p\x1b[48;2;1;2;3m\x1bP$qm\x1b\\\x1b[0m\x1bP+q4d73\x1b\\\x1b[c\r\x1b[K\x1b8"
 _ATTRIBUTES = re.compile(rb"\x1b\[\?([0-9;]*)c")
 _VERSION = re.compile(rb"\x1bP>\|([^\x1b]*)\x1b\\")
 _KITTY = re.compile(rb"\x1b\[\?(\d+)u")

@@ -17,12 +17,13 @@ from textual.widgets import Input, Log, OptionList, Static
 from textual.widgets.option_list import Option
 
 from llama_tui.chat.workbench import Workbench
+from llama_tui.control import one_line, sanitize
 from llama_tui.engine.history import EngineLog
 from llama_tui.engine.logs import LogPart, read_log
 from llama_tui.errors import LlamaTuiError
 from llama_tui.ui import clipboard
 from llama_tui.ui.bindings import KeyTable
-from llama_tui.ui.text import expand_tabs, one_line, sanitize
+from llama_tui.ui.text import expand_tabs
 from llama_tui.ui.widgets.models import MARKS
 
 _READ_SECONDS = 0.5

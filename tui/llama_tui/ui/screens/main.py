@@ -58,7 +58,9 @@ class MainScreen(Screen[None]):
         Binding("f7", "keep", "keep the model loaded, or let it unload itself", id="models.keep", priority=True),
         Binding("tab", "app.focus_next", "next pane", id="pane.next"),
         Binding("shift+tab", "app.focus_previous", "previous pane", id="pane.previous"),
-        Binding("f9", "logs", "logs of the engines, and what is wrong with the settings", id="app.logs", priority=True),
+        Binding(
+            "f12", "logs", "logs of the engines, and what is wrong with the settings", id="app.logs", priority=True
+        ),
         Binding("f1", "help", "every key", id="app.help", priority=True),
     ]
 

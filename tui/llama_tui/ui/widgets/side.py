@@ -9,10 +9,10 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 
 from llama_tui.chat.workbench import Workbench
+from llama_tui.control import one_line
 from llama_tui.engine.devices import DeviceMemory, Machine
 from llama_tui.errors import EngineError
 from llama_tui.library.scan import ModelFile
-from llama_tui.ui.text import one_line
 from llama_tui.ui.widgets.loaded import LoadedPane
 from llama_tui.ui.widgets.models import ModelList, ModelPane, ModelRow, model_row
 

@@ -9,9 +9,9 @@ from textual.content import Content
 from textual.widget import Widget
 
 from llama_tui.chat.workbench import Workbench
+from llama_tui.control import one_line
 from llama_tui.library.units import short_size
 from llama_tui.ui.bindings import KeyTable, short_key
-from llama_tui.ui.text import one_line
 from llama_tui.ui.widgets.chat import Progress
 
 _GAUGE = " ▁▂▃▄▅▆▇█"
