@@ -43,7 +43,7 @@ async def _stop(wanted: list[str]) -> int:
     try:
         found = await engines.running(access)
         chosen = [engine for name in wanted for engine in engines.matching(found, name)] if wanted else found
-        for engine in dict.fromkeys(chosen):
+        for engine in {engine.pid: engine for engine in chosen}.values():
             await engines.end(engine)
             print(f"stopped {engine.spec.name} ({engine.pid})", flush=True)
         if not chosen:
