@@ -89,7 +89,7 @@ class Access:
         values = self.values(file, given)
         load = {name: values[name] for name, param in BY_NAME.items() if param.kind == "load"}
         if replace:
-            await self._pool.scan()
+            await self.running()  # with their states: a pin is handed on
         acquire = self._pool.replace if replace else self._pool.acquire
         engine = await acquire(file.name, file.path, load)
         idle_timeout = given.get("idle_timeout")
