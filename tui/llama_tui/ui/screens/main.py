@@ -53,13 +53,13 @@ class MainScreen(Screen[None]):
         Binding("ctrl+y", "copy", "copy the last answer", id="chat.copy", priority=True),
         Binding("f2", "toggle_models", "models pane", id="pane.models", priority=True),
         Binding("f3", "toggle_form", "parameters pane", id="pane.parameters", priority=True),
-        Binding("f5", "reload", "load the model, or reload it in place of what runs", id="models.reload"),
-        Binding("shift+f5,f17", "load_beside", "load it once more, beside what runs", id="models.load_beside"),
-        Binding("f7", "keep", "keep the model loaded, or let it unload itself", id="models.keep", priority=True),
+        Binding("f5", "reload", "load the model, or reload it", id="models.reload"),
+        Binding("shift+f5,f17", "load_beside", "load it beside what runs", id="models.load_beside"),
+        Binding("f7", "keep", "keep it loaded, or let it go", id="models.keep", priority=True),
         Binding("tab", "app.focus_next", "next pane", id="pane.next"),
         Binding("shift+tab", "app.focus_previous", "previous pane", id="pane.previous"),
         Binding(
-            "f12", "logs", "logs of the engines, and what is wrong with the settings", id="app.logs", priority=True
+            "f12", "logs", "logs, and what went wrong", id="app.logs", priority=True
         ),
         Binding("f1", "help", "every key", id="app.help", priority=True),
     ]

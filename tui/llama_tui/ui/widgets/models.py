@@ -77,7 +77,7 @@ class ModelList(OptionList, inherit_bindings=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select", "load the model", id="models.load"),
         Binding("u", "unload", "unload the model", id="models.unload"),
-        Binding("k", "keep", "keep the model loaded, or let it unload itself", id="models.keep_this"),
+        Binding("k", "keep", "keep it loaded, or let it go", id="models.keep_this"),
         Binding("slash", "filter", "filter the list", id="models.filter"),
         Binding("r", "rescan", "read the folders again", id="models.rescan"),
     ]
