@@ -21,6 +21,7 @@ from llama_tui.settings.store import SettingsStore
 from llama_tui.ui.bindings import KeyGroup, KeyTable, named
 from llama_tui.ui.commands import Commands
 from llama_tui.ui.screens.chats import ChatList
+from llama_tui.ui.screens.context import ContextScreen
 from llama_tui.ui.screens.logs import EngineList, LogScreen
 from llama_tui.ui.screens.main import MainScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
@@ -179,5 +180,6 @@ KEY_GROUPS = (
     KeyGroup("Model switcher", named(ModelSwitcher.BINDINGS)),
     KeyGroup("Chats", named(ChatList.BINDINGS)),
     KeyGroup("Logs", (*named(LogScreen.BINDINGS), *named(EngineList.BINDINGS))),
+    KeyGroup("Full context", named(ContextScreen.BINDINGS)),
     KeyGroup("Themes", named(ThemeList.BINDINGS)),
 )
