@@ -16,6 +16,7 @@ from llama_tui.engine.client import EngineClient
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
 from llama_tui.engine.protocol import AnswerEvent, Finished, Message, Token
+from llama_tui.errors import NoRoom
 from llama_tui.paths import Paths
 from llama_tui.settings.params import defaults
 from llama_tui.settings.values import Value
@@ -75,6 +76,11 @@ def end_of(events: list[AnswerEvent]) -> Finished:
     last = events[-1]
     assert isinstance(last, Finished), last
     return last
+
+
+async def nobody_chooses(error: NoRoom) -> None:
+    """For a workbench whose models all fit."""
+    raise AssertionError(error.message)
 
 
 async def ready(engine: Engine) -> Engine:

@@ -227,12 +227,19 @@ class TestUnloading:
     async def test_no_more_models_than_allowed(self, pool: Pool, wide: Path, tiny_model: Path) -> None:
         two = Policy(max_loaded=2)
         oldest = await ready(await pool.acquire("a", wide, load_params(), two))
-        await ready(await pool.acquire("b", tiny_model, load_params(), two))
+        newest = await ready(await pool.acquire("b", tiny_model, load_params(), two))
         again = await pool.acquire("a", wide, load_params(), two)
         assert again is oldest
         with pytest.raises(NoRoom, match="max_loaded is 2") as caught:
             await pool.acquire("c", tiny_model, load_params(n_ctx=512), two)
         assert [offer.unload for offer in caught.value.offers] == [(oldest.pid,)]
+        await oldest.keep(True)
+        await until(lambda: oldest.kept)
+        with pytest.raises(NoRoom) as caught:
+            await pool.acquire("c", tiny_model, load_params(n_ctx=512), two)
+        assert [offer.unload for offer in caught.value.offers] == [(newest.pid,)]
+        await oldest.keep(False)
+        await until(lambda: not oldest.kept)
         third = await pool.acquire("c", tiny_model, load_params(n_ctx=512), Policy(max_loaded=2, evict=True))
         assert {engine.pid for engine in pool.engines if engine.alive} >= {third.pid}
         assert not oldest.alive

@@ -30,13 +30,13 @@ from llama_tui.chat.workbench import Workbench
 from llama_tui.engine.devices import Machine
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
-from llama_tui.errors import ContextOverflow, LoadFailed, NoRoom
+from llama_tui.errors import ContextOverflow, LoadFailed
 from llama_tui.library.scan import ModelFile
 from llama_tui.paths import Paths
 from llama_tui.settings.params import sampling
 from llama_tui.settings.store import SettingsStore
 from llama_tui.settings.values import Value
-from tests.engine.conftest import PATIENCE, load_params, ready, until
+from tests.engine.conftest import PATIENCE, load_params, nobody_chooses, ready, until
 from tests.ggufs import CHATML, write_tiny_llama
 
 PARAMS = sampling({"temperature": 0.0, "max_tokens": 40})
@@ -460,10 +460,6 @@ class TestWorkbench:
         assert failed.trouble
         await bench.choose(good)
         assert ended(await everything(bench.retry())).ending in ("stop", "length")
-
-
-async def nobody_chooses(error: NoRoom) -> None:
-    raise AssertionError(error.message)
 
 
 def a_workbench(paths: Paths) -> Workbench:

@@ -159,9 +159,9 @@ class TestGpu:
         app = program(paths, str(tiny_model), machine=GpuBuild())
         async with app.run_test(size=(120, 40)) as pilot:
             await until(lambda: "GPU0 is there" in log(app))
-            assert "f12" in log(app)
+            assert "^g" in log(app)
             await loaded(app, lambda value: value == 0)
-            await pilot.press("f12")
+            await pilot.press("ctrl+g")
             await loaded(app, lambda value: value is None)
             assert app.workbench.resolved()["n_gpu_layers"].origin == "saved"
             app.main.show_engines()
@@ -174,7 +174,7 @@ class TestGpu:
         async with app.run_test(size=(120, 40)) as pilot:
             await loaded(app, lambda value: value == 0)
             assert "is there" not in log(app)
-            await pilot.press("f12")
+            await pilot.press("ctrl+g")
             await until(lambda: "without GPU support" in log(app))
             await loaded(app, lambda value: value is None)
             await leave(app)

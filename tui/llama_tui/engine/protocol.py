@@ -143,7 +143,8 @@ class Attach(msgspec.Struct, frozen=True, tag="attach"):
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
-    """Stop a generation, queued or running. It ends with `Finished` and reason "cancelled"."""
+    """Stop a generation, queued or running. It ends with `Finished` and reason "cancelled"; `Done`
+    comes when it has ended, so that who waits for it knows that llama.cpp has let go."""
 
     id: int
     generation: str
@@ -156,14 +157,22 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
     idle_timeout: float
 
 
+class Keep(msgspec.Struct, frozen=True, tag="keep"):
+    """Pin the engine, so that it does not unload itself however long it is unused, or let it go."""
+
+    id: int
+    keep: bool = True
+
+
 class Unload(msgspec.Struct, frozen=True, tag="unload"):
-    """End the engine. With `unless_shared` only if no other client is connected."""
+    """End the engine. With `unless_shared` only if no other client is connected and nobody has
+    pinned it."""
 
     id: int
     unless_shared: bool = False
 
 
-Request = Hello | Watch | Generate | Attach | Cancel | Configure | Unload
+Request = Hello | Watch | Generate | Attach | Cancel | Configure | Keep | Unload
 
 
 # Events
@@ -206,7 +215,8 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
 class State(msgspec.Struct, frozen=True, tag="state"):
     """How an engine is. `progress` is 0 to 1 while loading, None where it cannot be known;
     `read_bytes` is what loading has read from the disk; `idle_seconds` is how long it has not been used,
-    None while it is; `idle_seconds_left` is None then too, and where it never unloads."""
+    None while it is; `idle_seconds_left` is None then too, and where it never unloads; `kept` says that
+    it is pinned."""
 
     id: int
     phase: Phase
@@ -218,6 +228,7 @@ class State(msgspec.Struct, frozen=True, tag="state"):
     queued: int = 0
     clients: int = 0
     idle_seconds_left: float | None = None
+    kept: bool = False
     n_past: int = 0
     idle_seconds: float | None = None
 

@@ -196,7 +196,7 @@ def longest_idle(engines: Sequence[Engine]) -> list[Engine]:
     idle = [
         (engine.state.idle_seconds, engine)
         for engine in engines
-        if engine.condition == "ready" and engine.state and engine.state.idle_seconds is not None
+        if engine.condition == "ready" and not engine.kept and engine.state and engine.state.idle_seconds is not None
     ]
     return [engine for _, engine in sorted(idle, key=lambda pair: -pair[0])]
 

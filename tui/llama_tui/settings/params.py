@@ -341,6 +341,11 @@ PARAMS: tuple[Param, ...] = (
         help="Load only what fits into the memory that is free.",
     ),
     _app(name="theme", type="str", default="night", help="Theme: one of the program or a file of your own."),
+    _app(
+        name="on_quit", type="choice", default="unload",
+        help="Quitting ends the engines that only this program uses, or keeps them and the answer they write.",
+        choices=("unload", "keep"),
+    ),
 )
 # fmt: on
 
