@@ -13,6 +13,7 @@ import msgspec
 
 from llama_tui.chat.trial import Run
 from llama_tui.commands.output import Narrator
+from llama_tui.control import one_line
 from llama_tui.engine.protocol import Memory
 from llama_tui.errors import LlamaTuiError
 from llama_tui.library.units import short_size
@@ -77,7 +78,7 @@ class Figures:
     def note(self, text: str) -> None:
         """Something that a person should know, on standard error."""
         self._clear()
-        print(text, file=sys.stderr, flush=True)
+        print(one_line(text), file=sys.stderr, flush=True)
 
     def row(self, result: Result) -> None:
         """A combination, as far as it was measured; it will not change any more."""
