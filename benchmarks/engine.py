@@ -25,6 +25,8 @@ from llama_tui.settings.params import PARAMS, defaults
 from llama_tui.settings.values import Value
 
 _LOAD_SECONDS = 300.0
+_ORPHAN_SECONDS = 900.0
+"""An engine whose benchmark was killed unloads itself after so long; none is left alone for longer meanwhile."""
 _LETTERS = "0123456789"
 """Bytes that no merge of the benchmark's model joins: so many letters, so many tokens."""
 DIGITS = "root ::= [0-9]+"
@@ -46,7 +48,7 @@ async def an_engine(model: Path, **load: Value) -> AsyncIterator[LoadedEngine]:
     with tempfile.TemporaryDirectory(prefix="lt") as folder:
         paths = Paths(*(Path(folder) / name / APP for name in ("c", "d", "s", "r")))
         pool = Pool(paths, lambda _engine: None)
-        params = defaults("load") | {"idle_timeout": 0.0} | load
+        params = defaults("load") | {"idle_timeout": _ORPHAN_SECONDS} | load
         try:
             engine = await pool.acquire("benchmark", model, params)
             async with asyncio.timeout(_LOAD_SECONDS):
