@@ -98,9 +98,14 @@ class Narrator:
 
     def hush(self) -> None:
         """Take the status away: the answer begins, perhaps on the same terminal."""
+        self.clear()
+        self._hushed = True
+
+    def clear(self) -> None:
+        """Take the status away; another may come."""
         if self._shown:
             print(_CLEAR, end="", file=sys.stderr, flush=True)
-        self._shown, self._hushed = False, True
+        self._shown = False
 
     def line(self, text: str) -> None:
         """Say something that stays."""
