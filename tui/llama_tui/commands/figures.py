@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from llama_tui.chat.trial import Run
-from llama_tui.commands.output import Narrator
+from llama_tui.commands.output import Narrator, say
 from llama_tui.control import one_line
 from llama_tui.engine.protocol import Memory
 from llama_tui.errors import LlamaTuiError
@@ -64,7 +64,7 @@ class Figures:
     def begin(self) -> None:
         """The heads of the table."""
         if not self._json:
-            print(self._aligned(self._heads), flush=True)
+            say(self._aligned(self._heads))
 
     def progress(self, result: Result, text: str) -> None:
         """What is going on, below the row that it fills; in a pipe on standard error."""
@@ -78,17 +78,17 @@ class Figures:
     def note(self, text: str) -> None:
         """Something that a person should know, on standard error."""
         self._clear()
-        print(one_line(text), file=sys.stderr, flush=True)
+        say(one_line(text), error=True)
 
     def row(self, result: Result) -> None:
         """A combination, as far as it was measured; it will not change any more."""
         self._clear()
         if self._json:
-            print(msgspec.json.encode(_record(result)).decode(), flush=True)
+            say(msgspec.json.encode(_record(result)).decode())
         elif result.error and not result.runs:
-            print(f"{self._values(result)}  failed".lstrip(), flush=True)
+            say(f"{self._values(result)}  failed".lstrip())
         else:
-            print(self._cells(result), flush=True)
+            say(self._cells(result))
 
     def end(self, results: Sequence[Result]) -> None:
         """Say which combination was best."""
@@ -96,14 +96,14 @@ class Figures:
         measured = [result for result in results if result.runs]
         if self._json:
             best = {name: self._named(_best(measured, name)) for name in ("prefill", "decode") if measured}
-            print(msgspec.json.encode({"type": "best", **best}).decode(), flush=True)
+            say(msgspec.json.encode({"type": "best", **best}).decode())
         elif len(measured) > 1:
             for name in ("prefill", "decode"):
                 best = _best(measured, name)
                 flags = " ".join(f"{param.flag} {param.format(best.params[param.name])}" for param in self._swept)
                 close = [other for other in measured if other is not best and _overlap(other, best, name)]
                 doubt = f" ({len(close)} more within the spread)" if close else ""
-                print(f"best {name:<8}{flags}{doubt}", flush=True)
+                say(f"best {name:<8}{flags}{doubt}")
 
     def _named(self, result: Result) -> dict[str, Value]:
         return {param.name: result.params[param.name] for param in self._swept}
