@@ -189,4 +189,6 @@ def _figures(event: Finished) -> str:
         parts.append(f"{event.tokens_per_second:.0f} tok/s")
     if event.first_token_seconds is not None:
         parts.append(f"first {event.first_token_seconds:.2f} s")
+    if event.restored:
+        parts.append(f"reused {event.reused_tokens:,} of {event.prompt_tokens:,} from disk")
     return " · ".join([*parts, event.reason])

@@ -70,4 +70,6 @@ def _figures(figures: Figures) -> list[str]:
         said.append(f"{figures.tokens_per_second:,.0f} tok/s")
     if figures.first_token_seconds is not None:
         said.append(f"first {figures.first_token_seconds:.2f} s")
+    if figures.restored:
+        said.append(f"reused {figures.reused_tokens:,} of {figures.prompt_tokens:,} from disk")
     return said
