@@ -15,10 +15,10 @@ from textual.widgets.option_list import Option
 
 from llama_tui.chat.store import Listed
 from llama_tui.chat.workbench import Workbench
+from llama_tui.control import one_line
 from llama_tui.errors import StoreError
 from llama_tui.ui.bindings import KeyTable
 from llama_tui.ui.screens.overlay import Overlay
-from llama_tui.ui.text import one_line
 
 _TITLE_WIDTH = 44
 

@@ -15,11 +15,11 @@ from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from llama_tui.control import one_line
 from llama_tui.settings.layers import Setting
 from llama_tui.settings.params import PARAMS
 from llama_tui.settings.values import BadValue, Param, Value
 from llama_tui.ui.bindings import KeyTable, key_words
-from llama_tui.ui.text import one_line
 
 _FORM = tuple(param for param in PARAMS if param.kind in ("sampling", "load"))
 _BADGES = {"default": "", "config": "config", "saved": "saved", "env": "env", "flag": "flag"}
