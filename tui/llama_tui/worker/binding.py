@@ -175,11 +175,10 @@ def supports_gpu() -> bool:
 
 
 def build() -> str:
-    """Which build of llama.cpp this is: the package's release, and its library's size and time of
-    change, for two builds of one release can differ."""
+    """Which build of llama.cpp this is, by its library's size and time of change: two builds of one
+    release can differ, too."""
     status = Path(_library._name).stat()
-    release = importlib.import_module("llama_cpp").__version__
-    return f"{release} {status.st_size} {status.st_mtime_ns} {sys.byteorder}"
+    return f"{status.st_size} {status.st_mtime_ns} {sys.byteorder}"
 
 
 def initialize() -> None:
