@@ -347,6 +347,7 @@ def _figures(event: Finished, started: Started | None) -> Figures:
         first_token_seconds=event.first_token_seconds,
         tokens_per_second=event.tokens_per_second,
         reasoning_tokens=event.reasoning_tokens,
+        restored=event.restored,
     )
 
 

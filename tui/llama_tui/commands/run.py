@@ -207,6 +207,8 @@ def _figures(event: Finished, started: Started | None) -> str:
         parts.append(f"{event.tokens_per_second:.0f} tok/s")
     if event.first_token_seconds is not None:
         parts.append(f"first {event.first_token_seconds:.2f} s")
+    if event.restored:
+        parts.append(f"reused {event.reused_tokens:,} of {event.prompt_tokens:,} from disk")
     reason: str = event.reason
     if reason == "length" and started:
         full = event.prompt_tokens + event.completion_tokens >= started.n_ctx

@@ -84,7 +84,8 @@ class Pool:
             known = self._engines.get(place.socket)
             if known and known.alive:
                 return known
-            return await self._attach_or_spawn(place, EngineSpec(name, str(place.model), str(place.socket), params))
+            spec = EngineSpec(name, str(place.model), str(place.socket), params, str(self._paths.kv_states))
+            return await self._attach_or_spawn(place, spec)
 
     async def _attach_or_spawn(self, place: EnginePlace, spec: EngineSpec) -> Engine:
         for _ in range(_CONNECT_TRIES):

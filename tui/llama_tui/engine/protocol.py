@@ -50,12 +50,14 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EngineSpec(msgspec.Struct, frozen=True):
-    """What an engine is started with. `params` holds every load parameter by name."""
+    """What an engine is started with. `params` holds every load parameter by name; `states` is the
+    folder of saved KV states, empty where none are wanted."""
 
     name: str
     path: str
     socket: str
     params: dict[str, Value]
+    states: str = ""
 
 
 # Requests
@@ -228,6 +230,7 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     n_ctx: int
     template: Literal["model", "fallback"] = "model"
     notice: str = ""
+    restored: bool = False
     left_out: Omission | None = None
 
 
@@ -276,7 +279,7 @@ class Token(msgspec.Struct, frozen=True, tag="token"):
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
     """The end of a generation. Times are seconds; `first_token_seconds` counts from the request's
     arrival at the engine, `decode_seconds` from the first token to the last.
-    `reasoning_tokens` are among the `completion_tokens`."""
+    `reasoning_tokens` are among the `completion_tokens`; `restored` is as in `Started`."""
 
     id: int
     generation: str
@@ -289,6 +292,7 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     prefill_seconds: float
     decode_seconds: float
     reasoning_tokens: int = 0
+    restored: bool = False
 
     @property
     def tokens_per_second(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import operator
 import time
@@ -16,10 +17,14 @@ from llama_tui.worker.constraint import Constraint
 from llama_tui.worker.logprobs import Logprobs
 from llama_tui.worker.model import Model
 from llama_tui.worker.sampler import Sampler
+from llama_tui.worker.state import common_prefix
 from llama_tui.worker.text import AnswerText
 
 _FLUSH_SECONDS = 0.033
 """Text is handed on this often at most: a client's work per event outweighs a token's."""
+
+_MEASURED_TOKENS = 64
+"""Chunks of fewer tokens take longer per token than a prefill does, and are not measured."""
 
 _ABORTED = 2
 """What llama_decode returns when the abort callback stopped it."""
@@ -50,6 +55,8 @@ class Decoder:
         self._flag = flag
         self._memory = llama.llama_get_memory(model.context)
         self._held: list[int] = []
+        self._prefilled_tokens = 0
+        self._prefilled_seconds = 0.0
         flag.install(model.context)
 
     @property
@@ -60,21 +67,83 @@ class Decoder:
     def reuse(self, prompt: Sequence[int]) -> int:
         """Drop from the KV cache what differs from the prompt; how many of its tokens stay.
 
-        At least one token is left to compute, since its logits start the answer. Recurrent models
-        cannot drop a part: theirs is cleared.
+        At least one token is left to compute, since its logits start the answer. Where the cache
+        cannot go back to that place, it is cleared.
         """
-        same = 0
-        for ours, theirs in zip(self._held, prompt, strict=False):
-            if ours != theirs:
-                break
-            same += 1
-        same = min(same, len(prompt) - 1)
+        same = self.reusable(prompt)
         # Even where nothing differs: a token whose computation was stopped may have left its cell.
-        if not llama.llama_memory_seq_rm(self._memory, 0, same, -1):
+        if not same or not llama.llama_memory_seq_rm(self._memory, 0, same, -1):
             llama.llama_memory_clear(self._memory, True)
             same = 0
         del self._held[same:]
         return same
+
+    def reusable(self, prompt: Sequence[int]) -> int:
+        """How many tokens of the prompt need not be computed, if `reuse` were called now."""
+        same = min(common_prefix(self._held, prompt), len(prompt) - 1)
+        if same == len(self._held):
+            return same
+        if self._model.is_recurrent:
+            return 0
+        if window := self._model.n_swa:
+            # Attention looks back over a window, and what lies before the last one may be gone.
+            oldest = llama.llama_memory_seq_pos_min(self._memory, 0)
+            return same if oldest <= max(0, same - window + 1) else 0
+        return same
+
+    def usable(self, saved: int, common: int) -> int:
+        """How many of `saved` tokens could be used after `restore` if the prompt begins with
+        `common` of them: a sliding window is saved alone, and recurrent models cannot go back."""
+        if saved > self._model.n_ctx:
+            return 0
+        if common == saved:
+            return saved
+        if self._model.is_recurrent:
+            return 0
+        window = self._model.n_swa
+        return common if not window or saved <= window or common == saved - 1 else 0
+
+    @property
+    def can_rewind(self) -> bool:
+        """Whether a restored state can go back to any of its tokens."""
+        return not self._model.is_recurrent and not self._model.n_swa
+
+    @property
+    def held(self) -> Sequence[int]:
+        """The tokens in the KV cache."""
+        return self._held
+
+    @property
+    def prefill_rate(self) -> float:
+        """Tokens a second that prefills took; 0 before the first of more than a few tokens."""
+        return self._prefilled_tokens / self._prefilled_seconds if self._prefilled_seconds else 0.0
+
+    def state_size(self) -> int:
+        """Bytes that `state` would have; 0 where the KV cache cannot be copied."""
+        # A token whose computation was stopped may have left its cell.
+        if not llama.llama_memory_seq_rm(self._memory, 0, len(self._held), -1):
+            return 0
+        return llama.llama_state_seq_get_size(self._model.context, 0)
+
+    def state(self) -> bytearray:
+        """A copy of the KV cache as llama.cpp writes it; empty where it cannot."""
+        data = bytearray(self.state_size())
+        buffer = (ctypes.c_uint8 * len(data)).from_buffer(data)
+        written = llama.llama_state_seq_get_data(self._model.context, buffer, len(data), 0)
+        return data if written == len(data) else bytearray()
+
+    def restore(self, tokens: Sequence[int], data: bytearray) -> bool:
+        """Put a copy back in place of what the KV cache holds; False where llama.cpp refuses it,
+        and then the cache is empty."""
+        self._held.clear()
+        llama.llama_memory_clear(self._memory, True)
+        buffer = (ctypes.c_uint8 * len(data)).from_buffer(data)
+        read = llama.llama_state_seq_set_data(self._model.context, buffer, len(data), 0)
+        if read != len(data) or llama.llama_memory_seq_pos_max(self._memory, 0) + 1 != len(tokens):
+            llama.llama_memory_clear(self._memory, True)
+            return False
+        self._held += tokens
+        return True
 
     def prefill(self, prompt: Sequence[int], progress: Callable[[int, int], None]) -> bool:
         """Compute the rest of the prompt after `reuse`; False when it was stopped.
@@ -86,6 +155,7 @@ class Decoder:
         while len(self._held) < len(prompt):
             if self._flag.is_set:
                 return False
+            began = time.monotonic()
             chunk = prompt[len(self._held) : len(self._held) + self._model.n_ubatch]
             tokens = (llama.llama_token * len(chunk))(*chunk)
             code = llama.llama_decode(context, llama.llama_batch_get_one(tokens, len(chunk)))
@@ -96,6 +166,9 @@ class Decoder:
                 raise EngineError(f"llama.cpp could not compute the prompt (code {code})", "See the engine's log.")
             llama.llama_synchronize(context)
             self._held += chunk
+            if len(chunk) >= _MEASURED_TOKENS:
+                self._prefilled_tokens += len(chunk)
+                self._prefilled_seconds += time.monotonic() - began
             progress(len(self._held), len(prompt))
         return True
 

@@ -50,6 +50,8 @@ class Model:
         self.context = self._make_context()
         self.n_ctx = llama.llama_n_ctx(self.context)
         self.n_ubatch = llama.llama_n_ubatch(self.context)
+        self.n_swa = llama.llama_model_n_swa(self._model)
+        self.is_recurrent = llama.llama_model_is_recurrent(self._model) or llama.llama_model_is_hybrid(self._model)
         self._piece_buffer = ctypes.create_string_buffer(_PIECE_BYTES)
         self._pieces: dict[int, bytes | None] = {}
         self.mark_tokens: set[int] = set()
@@ -183,6 +185,13 @@ class Model:
             n_ctx_train=llama.llama_model_n_ctx_train(self._model),
             template=self.renderer.origin,
         )
+
+    @property
+    def is_stretched(self) -> bool:
+        """Whether the context is longer than that of the model's training, from where on some
+        models turn their keys otherwise."""
+        original = self._text(f"{self._text('general.architecture')}.rope.scaling.original_context_length")
+        return self.n_ctx > int(original or llama.llama_model_n_ctx_train(self._model))
 
     def _text(self, key: str) -> str:
         """A value of the file's metadata, empty where there is none."""

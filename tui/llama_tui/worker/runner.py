@@ -29,6 +29,7 @@ from llama_tui.settings.values import BadValue
 from llama_tui.worker.generation import Generation
 
 if TYPE_CHECKING:
+    from llama_tui.worker.archive import Archive
     from llama_tui.worker.binding import AbortFlag
     from llama_tui.worker.decode import Decoder
     from llama_tui.worker.model import Model
@@ -57,11 +58,13 @@ class Runner(threading.Thread):
         self._on_change = on_change
         self._on_begin = on_begin
         self._publish = publish
-        self._jobs: queue.SimpleQueue[Generation] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._flag: AbortFlag | None = None
         self._model: Model | None = None
         self._decoder: Decoder | None = None
+        self._archive: Archive | None = None
+        self._save_until: float | None = None
         self._current: Generation | None = None
         self.progress: float | None = None
         self.failure: LoadFailed | None = None
@@ -86,8 +89,23 @@ class Runner(threading.Thread):
                 self._flag.set()
             return running
 
+    def finish(self, seconds: float) -> None:
+        """Stop everything, save the KV state, and return when that is done or the time is over."""
+        with self._lock:
+            self._save_until = time.monotonic() + seconds
+            if self._current and self._flag:
+                self._flag.set()
+        self._jobs.put(None)
+        if self._archive:
+            self.join(seconds)
+
+    def abandon(self) -> None:
+        """End at once a `finish` that has begun."""
+        if self._archive:
+            self._archive.abandon()
+
     def run(self) -> None:
-        """Load, then work until the process ends."""
+        """Load, then work until `finish`."""
         try:
             self._load()
         except LoadFailed as error:
@@ -100,19 +118,23 @@ class Runner(threading.Thread):
         self._on_change()
         if self.failure:
             return
-        while True:
-            self._carry_out(self._jobs.get())
+        while generation := self._jobs.get():
+            self._carry_out(generation)
+        if self._archive and self._save_until:
+            self._archive.close(self._save_until)
 
     def _load(self) -> None:
         try:
-            from llama_tui.worker import binding, decode, model
+            from llama_tui.worker import archive, binding, decode, model
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
             raise MissingLlamaCpp(f"llama-cpp-python cannot be used: {error}") from error
         log = binding.Log()
         binding.initialize()
         self._flag = binding.AbortFlag()
+        fingerprint = archive.fingerprint(self._spec.path)
         self._model = model.Model(self._spec, log, self._loaded_so_far)
         self._decoder = decode.Decoder(self._model, self._flag)
+        self._archive = archive.Archive(self._spec, fingerprint, self._model, self._decoder)
         self.info = self._model.info
         self.buffers = self._model.buffers()
         self.progress = None
@@ -125,7 +147,7 @@ class Runner(threading.Thread):
     def _carry_out(self, generation: Generation) -> None:
         assert self._flag
         with self._lock:
-            if generation.cancelled:
+            if generation.cancelled or self._save_until:
                 return
             self._flag.clear()
             self._current = generation
@@ -165,7 +187,7 @@ class Runner(threading.Thread):
         from llama_tui.worker.sampler import Sampler, biases_of
         from llama_tui.worker.text import AnswerText
 
-        assert self._model and self._decoder
+        assert self._model and self._decoder and self._archive and self._flag
         model, decoder, name = self._model, self._decoder, generation.name
         params = sampling(generation.request.params)
         seed = sampling_seed(params)
@@ -182,6 +204,8 @@ class Runner(threading.Thread):
         rendered, prompt = fitted.told.rendered, fitted.told.tokens
         grammar = grammar_of(params)
         biases = biases_of(params, model.vocab, model.tokenize)
+        began = time.monotonic()
+        restored = self._archive.recall(prompt, lambda flag=self._flag: flag.is_set)
         reused = decoder.reuse(prompt)
         self._publish(
             generation,
@@ -196,10 +220,10 @@ class Runner(threading.Thread):
                 template=rendered.template,
                 notice=rendered.notice,
                 left_out=fitted.left_out,
+                restored=restored,
             ),
         )
-        began = time.monotonic()
-        told = began
+        told = time.monotonic()
 
         def prefilled(done: int, total: int) -> None:
             nonlocal told
@@ -243,5 +267,6 @@ class Runner(threading.Thread):
                 prefill_seconds=outcome.prefilled - began,
                 decode_seconds=0.0 if first is None else outcome.ended - first,
                 reasoning_tokens=outcome.reasoning_tokens,
+                restored=restored,
             ),
         )
