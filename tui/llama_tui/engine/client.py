@@ -29,6 +29,7 @@ from llama_tui.engine.protocol import (
     Message,
     Request,
     State,
+    ToolChoice,
     Unload,
     Watch,
     Welcome,
@@ -90,10 +91,15 @@ class EngineClient:
                     yield event
 
     def generate(
-        self, name: str, messages: tuple[Message, ...], params: dict[str, Value], tools: tuple[dict[str, Any], ...] = ()
+        self,
+        name: str,
+        messages: tuple[Message, ...],
+        params: dict[str, Value],
+        tools: tuple[dict[str, Any], ...] = (),
+        tool_choice: ToolChoice = ToolChoice(),
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`."""
-        return self._generation(Generate(self._next(), name, messages, params, tools))
+        return self._generation(Generate(self._next(), name, messages, params, tools, tool_choice))
 
     def attach(self, name: str, after: int = -1) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer that was asked for before, those after seq `after`."""

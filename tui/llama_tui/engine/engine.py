@@ -15,7 +15,7 @@ import psutil
 
 from llama_tui.engine.client import ConnectionLost, EngineClient
 from llama_tui.engine.process import EnginePlace, EngineProcess, post_mortem
-from llama_tui.engine.protocol import AnswerEvent, EngineSpec, Message, State, Token
+from llama_tui.engine.protocol import AnswerEvent, Called, EngineSpec, Message, State, Token, ToolChoice
 from llama_tui.errors import EngineDied, EngineError, ProtocolError
 from llama_tui.settings.values import Value
 
@@ -75,11 +75,16 @@ class Engine:
         return self._process is not None
 
     def generate(
-        self, name: str, messages: tuple[Message, ...], params: dict[str, Value], tools: tuple[dict[str, Any], ...] = ()
+        self,
+        name: str,
+        messages: tuple[Message, ...],
+        params: dict[str, Value],
+        tools: tuple[dict[str, Any], ...] = (),
+        tool_choice: ToolChoice = ToolChoice(),
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`. Raises `EngineDied` with a post-mortem when
         the process ends meanwhile, another `EngineError` when it refuses."""
-        return self._explained(self._client.generate(name, messages, params, tools))
+        return self._explained(self._client.generate(name, messages, params, tools, tool_choice))
 
     def attach(self, name: str) -> AsyncGenerator[AnswerEvent, None]:
         """All events of an answer that was asked for before, as `generate` gives them."""
@@ -100,7 +105,7 @@ class Engine:
         try:
             async with contextlib.aclosing(events):
                 async for event in events:
-                    doing = "generating" if isinstance(event, Token) else "reading the prompt"
+                    doing = "generating" if isinstance(event, Token | Called) else "reading the prompt"
                     yield event
         except ConnectionLost as lost:
             raise await self._explain(lost, doing) from lost

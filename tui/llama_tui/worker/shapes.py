@@ -8,6 +8,7 @@ in another way that some real template wants.
 
 from __future__ import annotations
 
+import collections
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,10 @@ def shows(prompt: str, messages: Sequence[Message], tools: Tools) -> bool:
             return False
         if not all(_shows_call(prompt, call) for call in message.tool_calls):
             return False
+    named = collections.Counter(call.name for message in messages for call in message.tool_calls)
+    offered = {str(_function(tool).get("name", "")) for tool in tools}
+    if any(prompt.count(name) < times + (name in offered) for name, times in named.items()):
+        return False
     return all(_shows_tool(prompt, tool) for tool in tools)
 
 
@@ -192,5 +197,8 @@ def _shows_call(prompt: str, call: ToolCall) -> bool:
 
 
 def _shows_tool(prompt: str, tool: dict[str, Any]) -> bool:
-    function: dict[str, Any] = tool.get("function", tool)
-    return all(_holds(prompt, str(function.get(key, ""))) for key in ("name", "description"))
+    return all(_holds(prompt, str(_function(tool).get(key, ""))) for key in ("name", "description"))
+
+
+def _function(tool: dict[str, Any]) -> dict[str, Any]:
+    return tool.get("function", tool)
