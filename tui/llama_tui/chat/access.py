@@ -10,7 +10,7 @@ from typing import Any
 
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
-from llama_tui.engine.protocol import AnswerEvent, Message, ToolChoice
+from llama_tui.engine.protocol import FREE_CHOICE, AnswerEvent, Message, ToolChoice
 from llama_tui.errors import BadModelFile, EngineError
 from llama_tui.library import names
 from llama_tui.library.scan import Headers, ModelFile, builtin, describe, scan
@@ -95,7 +95,7 @@ class Access:
         messages: tuple[Message, ...],
         given: Values,
         tools: tuple[dict[str, Any], ...] = (),
-        tool_choice: ToolChoice = ToolChoice(),
+        tool_choice: ToolChoice = FREE_CHOICE,
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`. Whoever stops listening, by `aclose` or by
         being cancelled, stops the generation in the engine. Raises `EngineError`."""

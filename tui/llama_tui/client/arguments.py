@@ -122,14 +122,13 @@ def _calls(where: str, calls: object) -> tuple[ToolCall, ...]:
     """The calls of an earlier answer: as they came in the response, or as dictionaries."""
     if calls is None:
         return ()
-    if isinstance(calls, str | bytes | Mapping) or not isinstance(calls, Sequence):
-        raise BadArgument(f'{where}["tool_calls"] is {kind_of(calls)}', "It must be a list")
+    if isinstance(calls, str | bytes) or not isinstance(calls, Sequence):
+        raise BadArgument(f'{where}["tool_calls"] is {kind_of(cast("object", calls))}', "It must be a list")
     found: list[ToolCall] = []
     for number, item in enumerate(cast("Sequence[object]", calls)):
         call: object = msgspec.to_builtins(item) if isinstance(item, msgspec.Struct) else item
-        fields = cast("Mapping[str, object]", call) if isinstance(call, Mapping) else {}
-        function = fields.get("function")
-        described = cast("Mapping[str, object]", function) if isinstance(function, Mapping) else {}
+        fields = fields_of(call)
+        described = fields_of(fields.get("function"))
         id, name, arguments = fields.get("id"), described.get("name"), described.get("arguments")
         if not (isinstance(id, str) and isinstance(name, str) and isinstance(arguments, str | Mapping)):
             raise BadArgument(
@@ -139,6 +138,11 @@ def _calls(where: str, calls: object) -> tuple[ToolCall, ...]:
         given = arguments if isinstance(arguments, str) else dict(cast("Mapping[str, Any]", arguments))
         found.append(ToolCall(id, name, given))
     return tuple(found)
+
+
+def fields_of(value: object) -> Mapping[str, object]:
+    """A dictionary; an empty one for what is none."""
+    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
 
 
 def refuse_unknown(fields: Mapping[str, object], known: Iterable[str], where: str) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from llama_tui.client.arguments import BadArgument, kind_of, refuse_unknown
-from llama_tui.engine.protocol import ToolChoice
+from llama_tui.client.arguments import BadArgument, fields_of, kind_of, refuse_unknown
+from llama_tui.engine.protocol import FREE_CHOICE, ToolChoice
 from llama_tui.settings.values import Value
 
 _MAX_TOP_LOGPROBS = 100
@@ -19,7 +19,7 @@ class Tooling:
     """The tools of a request, and whether the model may or must call them."""
 
     tools: tuple[dict[str, Any], ...] = ()
-    choice: ToolChoice = ToolChoice()
+    choice: ToolChoice = FREE_CHOICE
 
 
 def tooling(tools: object, tool_choice: object, parallel_tool_calls: object) -> Tooling:
@@ -70,8 +70,7 @@ def _tool(number: int, tool: object) -> dict[str, Any]:
 
 
 def _chosen(tool_choice: object) -> str:
-    function = cast("Mapping[str, object]", tool_choice).get("function") if isinstance(tool_choice, Mapping) else None
-    name = cast("Mapping[str, object]", function).get("name") if isinstance(function, Mapping) else None
+    name = fields_of(fields_of(tool_choice).get("function")).get("name")
     if not isinstance(name, str):
         raise BadArgument(
             f"tool_choice is {tool_choice!r}",
@@ -84,8 +83,7 @@ def response_schema(response_format: object) -> str | None:
     """The JSON schema that `response_format` asks for, None for text; raises `BadArgument`."""
     if response_format is None:
         return None
-    kind = cast("Mapping[str, object]", response_format).get("type") if isinstance(response_format, Mapping) else None
-    match kind:
+    match fields_of(response_format).get("type"):
         case "text":
             return None
         case "json_object":
@@ -96,8 +94,7 @@ def response_schema(response_format: object) -> str | None:
             raise BadArgument(
                 f"response_format is {response_format!r}", 'Its "type" must be "text", "json_object" or "json_schema"'
             )
-    described = cast("Mapping[str, object]", response_format).get("json_schema")
-    schema = cast("Mapping[str, object]", described).get("schema") if isinstance(described, Mapping) else None
+    schema = fields_of(fields_of(response_format).get("json_schema")).get("schema")
     if not isinstance(schema, Mapping):
         raise BadArgument(
             "response_format has no schema",

@@ -14,6 +14,7 @@ import msgspec
 from llama_tui.engine import protocol
 from llama_tui.engine.install import install_hint
 from llama_tui.engine.protocol import (
+    FREE_CHOICE,
     VERSION,
     AnswerEvent,
     Attach,
@@ -96,7 +97,7 @@ class EngineClient:
         messages: tuple[Message, ...],
         params: dict[str, Value],
         tools: tuple[dict[str, Any], ...] = (),
-        tool_choice: ToolChoice = ToolChoice(),
+        tool_choice: ToolChoice = FREE_CHOICE,
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`."""
         return self._generation(Generate(self._next(), name, messages, params, tools, tool_choice))

@@ -15,7 +15,7 @@ import psutil
 
 from llama_tui.engine.client import ConnectionLost, EngineClient
 from llama_tui.engine.process import EnginePlace, EngineProcess, post_mortem
-from llama_tui.engine.protocol import AnswerEvent, Called, EngineSpec, Message, State, Token, ToolChoice
+from llama_tui.engine.protocol import FREE_CHOICE, AnswerEvent, Called, EngineSpec, Message, State, Token, ToolChoice
 from llama_tui.errors import EngineDied, EngineError, ProtocolError
 from llama_tui.settings.values import Value
 
@@ -80,7 +80,7 @@ class Engine:
         messages: tuple[Message, ...],
         params: dict[str, Value],
         tools: tuple[dict[str, Any], ...] = (),
-        tool_choice: ToolChoice = ToolChoice(),
+        tool_choice: ToolChoice = FREE_CHOICE,
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`. Raises `EngineDied` with a post-mortem when
         the process ends meanwhile, another `EngineError` when it refuses."""

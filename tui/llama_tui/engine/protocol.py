@@ -66,6 +66,10 @@ class ToolChoice(msgspec.Struct, frozen=True, omit_defaults=True):
     parallel: bool = True
 
 
+FREE_CHOICE = ToolChoice()
+"""The model may call whatever tools it likes, or none."""
+
+
 # Requests
 
 
@@ -92,7 +96,7 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     messages: tuple[Message, ...]
     params: dict[str, Value]
     tools: tuple[dict[str, Any], ...] = ()
-    tool_choice: ToolChoice = ToolChoice()
+    tool_choice: ToolChoice = FREE_CHOICE
 
 
 class Attach(msgspec.Struct, frozen=True, tag="attach"):

@@ -18,7 +18,8 @@ from llama_tui.worker.binding import llama
 from llama_tui.worker.reasoning import Marks
 from llama_tui.worker.renderer import Renderer
 from llama_tui.worker.threads import physical_cores
-from llama_tui.worker.toolformat import Format, learn
+from llama_tui.worker.toolformat import Format
+from llama_tui.worker.toolprobe import learn
 
 # ggml.h, enum ggml_type.
 _KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}

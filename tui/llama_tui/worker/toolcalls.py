@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from llama_tui.engine.protocol import ToolCall
 from llama_tui.worker.toolformat import Envelope, Format, Named, Signature, Tagged
-from llama_tui.worker.toolmarks import match, marks_of
+from llama_tui.worker.toolmarks import marks_of, match
 from llama_tui.worker.toolvalues import (
     NoValue,
     Relaxed,
@@ -28,6 +28,7 @@ _FIRST_KEY = re.compile(r'\s*\[?\s*\{\s*"([^"\\]*)"')
 _NAME_KEYS = ("name", "tool_name", "function")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input")
 _OTHER_KEYS = ("id", "type", "tool_call_id")
+_ANYTHING: Mapping[str, Any] = {}
 _NO_ID = ("", "0", "1", "2", "3")
 
 
@@ -118,7 +119,7 @@ def _of(body: Envelope, tools: Tools, value: object) -> list[ToolCall]:
     name = next((inner[key] for key in (body.name, *_NAME_KEYS) if isinstance(inner.get(key), str)), None)
     if name and not body.by_name:
         keys = (body.arguments, *_ARGUMENT_KEYS)
-        arguments = next((inner[key] for key in keys if key in inner), {})
+        arguments: Any = next((inner[key] for key in keys if key in inner), None)
         id = fields.get(body.id or "id")
         return [_made(str(id) if isinstance(id, str) else "", name, _object(arguments))]
     if body.by_name or (fields and all(key in tools for key in fields)):
@@ -199,7 +200,7 @@ class _TaggedReader:
         if is_text:
             return key, value, at
         if is_text is False and "string" in types_of(part, root):
-            part = {}
+            return key, self._typed(value, _ANYTHING, root), at
         return key, self._typed(value, part, root), at
 
     def _raw_value(self, text: str, begin: int, key: str) -> tuple[str, int]:
