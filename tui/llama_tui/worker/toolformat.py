@@ -89,7 +89,10 @@ class Format:
 
 HARMONY = Format(Named("<|message|>"), before="to=functions.", recipient=True)
 
-PLAIN = (Format(Envelope(arguments="parameters")), Format(Signature("(", ")", "=", "'", raw=False), before="["))
+PLAIN = (
+    Format(Envelope(arguments="parameters")),
+    Format(Signature("(", ")", "=", "'", raw=False), before="[", between=",", after="]", close="]", native=False),
+)
 """What models write that mark calls with nothing: only looked for where no format is known."""
 
 KNOWN = (

@@ -8,12 +8,12 @@ from typing import Any, Literal
 from llama_tui.engine.protocol import ToolCall
 from llama_tui.worker.reasoning import overlap
 from llama_tui.worker.toolcalls import Tools, read_calls
-from llama_tui.worker.toolformat import Envelope, Format
+from llama_tui.worker.toolformat import Envelope, Format, Named, Signature, Tagged
 from llama_tui.worker.toolmarks import is_tag, marks_of, match
 from llama_tui.worker.toolvalues import NoValue, Unfinished, skip_space
 
-_ENDS = frozenset("}])>|\"'`")
-"""One of these stands where a call can be complete: others need not be looked at."""
+_LONG = 200
+"""Characters from which on what may be a call is looked at again only where it can be complete."""
 
 _FENCE = "```"
 
@@ -36,19 +36,15 @@ class CallReader:
         self._single = single
         self._called = False
         self.marks = call_marks(formats)
-        self._held = ""
         self._fences = 0
         self._line_end = ""
         self._said = False
         self._format: Format | None = None
-        self._waits = False
+        self._waits: frozenset[str] = frozenset()
         self._entries = tuple(entry for format in formats for entry in _entries(format))
         self._leads = tuple(format.before.strip() + format.lead for format in formats if format.lead)
-        for format in formats:
-            begun = format.before.strip()
-            if format.lead and begun and prompt.endswith(begun):
-                self._held = begun
-                break
+        begun = (format.before.strip() for format in formats if format.lead)
+        self._begun = self._held = next((text for text in begun if text and prompt.endswith(text)), "")
 
     @property
     def done(self) -> bool:
@@ -58,17 +54,19 @@ class CallReader:
     def feed(self, text: str) -> list[Found]:
         """What is decided now: stretches of the answer and calls, in their order."""
         self._held += text
-        if self.done or (self._waits and not _ENDS & set(text)):
+        if self.done or (self._waits and len(self._held) > _LONG and not self._waits & set(text)):
             return []
         return self._decide(final=False)
 
     def finish(self) -> list[Found]:
         """What was held back, when no more will come."""
-        return [] if self.done else self._decide(final=True)
+        if self.done or self._held == self._begun:
+            return []
+        return self._decide(final=True)
 
     def _decide(self, *, final: bool) -> list[Found]:
         found: list[Found] = []
-        self._waits = False
+        self._waits = frozenset()
         while self._held and not self.done:
             step = self._after_call if self._format else self._content
             if not step(found, final=final):
@@ -88,7 +86,7 @@ class CallReader:
         format, text = self._format, self._held
         between, after = marks_of(format.between), marks_of(format.after)
         next_one = match(text, 0, between)
-        if next_one.state == "whole" and (between or isinstance(format.body, Envelope)):
+        if next_one.state == "whole" and (format.between or isinstance(format.body, Envelope)):
             begin = next_one.end
             if not between and text[skip_space(text, 0) :][:1] in (";", ","):
                 begin = skip_space(text, 0) + 1
@@ -96,7 +94,7 @@ class CallReader:
                 calls, end = read_calls(format, self._tools, text, begin, id=next_one.id)
             except Unfinished:
                 if not final:
-                    self._waits = bool(text.strip())
+                    self._waits = _ends(format)
                     return False
             except NoValue:
                 pass
@@ -136,17 +134,16 @@ class CallReader:
             if part and not final:
                 self._say(found, text[:at], keep_space=True)
                 return False
-            result = None if part else self._read(text, at)
-            if result == "wait" and not final:
-                self._say(found, text[:at], keep_space=True)
-                self._waits = True
-                return False
-            if isinstance(result, tuple):
-                calls, end, format = result
+            begun = None if part else self._read(text, at)
+            if begun:
+                calls, end, format = begun
                 self._say(found, text[:at].rstrip())
                 self._call(found, calls)
                 self._held, self._format, self._said = text[end:], format, True
                 return True
+            if self._waits and not final:
+                self._say(found, text[:at], keep_space=True)
+                return False
             at += 1
         self._say(found, text, keep_space=not final)
         return False
@@ -156,7 +153,7 @@ class CallReader:
         best: tuple[int, bool] | None = None
         for _format, entry in self._entries:
             begin = at
-            while (place := _find(text, entry[0], begin)) is not None:
+            while entry and (place := _find(text, entry[0], begin)) is not None:
                 if best and place >= best[0]:
                     break
                 state = match(text, place, entry).state
@@ -164,42 +161,37 @@ class CallReader:
                     best = (place, state == "part")
                     break
                 begin = place + 1
-        if not self._said and not text[:at].strip():
-            start = skip_space(text, 0)
-            bare = any(not marks_of(format.before) for format in self._formats)
-            if bare and start >= at and text[start : start + 1] in ("{", "[") and (not best or start <= best[0]):
-                return start, False
+        start = skip_space(text, 0)
+        if self._may_be_bare(text, at, start) and start >= at and (not best or start <= best[0]):
+            return start, False
         return best
 
-    def _read(self, text: str, at: int) -> tuple[list[ToolCall], int, Format] | str:
-        """The calls that begin at a place, or "wait", or "" for none."""
-        waits = ""
+    def _may_be_bare(self, text: str, at: int, start: int) -> bool:
+        """Whether what begins an answer may be a call that no mark tells from other JSON."""
+        if self._said or text[:at].strip() or text[start : start + 1] not in ("{", "["):
+            return False
+        return any(not entry for _format, entry in self._entries)
+
+    def _read(self, text: str, at: int) -> tuple[list[ToolCall], int, Format] | None:
+        """The calls that begin at a place, where they end, and how they are written; None where there
+        are none, or where that cannot be told before one of the characters `_waits` has come."""
+        self._waits = frozenset()
         for format, entry in self._entries:
             begun = match(text, at, entry)
-            if begun.state != "whole":
-                waits = "wait" if begun.state == "part" else waits
+            if begun.state == "none" or not (entry or self._may_be_bare(text, at, at)):
                 continue
             try:
+                if begun.state == "part":
+                    raise Unfinished
                 calls, end = read_calls(format, self._tools, text, begun.end, id=begun.id)
             except Unfinished:
-                waits = "wait"
+                self._waits |= _ends(format)
             except NoValue:
                 continue
             else:
+                self._waits = frozenset()
                 return calls, end, format
-        if not self._said and not text[:at].strip():
-            for format in self._formats:
-                if marks_of(format.before):
-                    continue
-                try:
-                    calls, end = read_calls(format, self._tools, text, at)
-                except Unfinished:
-                    waits = "wait"
-                except NoValue:
-                    continue
-                else:
-                    return calls, end, format
-        return waits
+        return None
 
     def _in_code(self, before: str) -> bool:
         """Whether what comes after a text stands in a block of code, or in backticks."""
@@ -211,8 +203,9 @@ class CallReader:
         rest = self._held[len(text) :]
         if keep_space:
             kept = text.rstrip()
-            # Backticks are counted in threes.
-            kept = kept[: len(kept) - overlap(kept, _FENCE)] if not rest else kept
+            ticks = len(kept) - len(kept.rstrip("`"))
+            if not rest and ticks < len(_FENCE):  # they may become a fence
+                kept = kept[: len(kept) - ticks]
             rest = text[len(kept) :] + rest
             text = kept
         if text:
@@ -225,12 +218,22 @@ class CallReader:
 
 def _entries(format: Format) -> list[tuple[Format, tuple[str, ...]]]:
     """The marks with which a call can begin: all that stands before one, or the last tags of it,
-    since models leave out the first."""
+    since models leave out the first. None where nothing stands before one."""
     marks = marks_of(format.before)
-    if not marks:
-        return []
     begins = [0, *(place for place, mark in enumerate(marks) if place and len(mark) > 2 and mark[0] in "<[")]
     return [(format, marks[place:]) for place in begins]
+
+
+def _ends(format: Format) -> frozenset[str]:
+    """The characters with which a call may be complete."""
+    match format.body:
+        case Envelope() | Named():
+            return frozenset("}]")
+        case Signature():
+            return frozenset(")]}>")
+        case Tagged():
+            marks = (*marks_of(format.between), *marks_of(format.after))
+            return frozenset(mark[-1] for mark in marks)
 
 
 def call_marks(formats: Sequence[Format]) -> frozenset[str]:
