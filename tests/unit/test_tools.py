@@ -165,7 +165,9 @@ def invented(name: str) -> str:
         "ID": "{{ c.id }}",
         "JSON": "{{ f.arguments | tojson }}",
         "TEXT": "{{ f.arguments | tojson | tojson }}",
-        "PYTHON": "{% for k, v in f.arguments.items() %}{{ k }}={{ v | pprint }}{{ ', ' if not loop.last }}{% endfor %}",
+        "PYTHON": (
+            "{% for k, v in f.arguments.items() %}{{ k }}={{ v | pprint }}{{ ', ' if not loop.last }}{% endfor %}"
+        ),
         "TAGS": (
             '{% for k, v in f.arguments.items() %}<parameter name="{{ k }}">'
             "{{ v if v is string else v | tojson }}</parameter>\n{% endfor %}"
