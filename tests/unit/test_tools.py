@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from llama_tui.engine.protocol import Message, ToolCall, ToolChoice
 from llama_tui.worker.gbnf import check
 from llama_tui.worker.reasoning import Marks
-from llama_tui.worker.template import ChatTemplate
+from llama_tui.worker.template import ChatTemplate, TemplateError
 from llama_tui.worker.text import AnswerText
 from llama_tui.worker.toolformat import Envelope, Format, Named, Signature, Tagged
 from llama_tui.worker.toolgrammar import calls_grammar, either
@@ -112,9 +112,9 @@ class Shown:
 def test_what_a_real_template_writes_is_read_back(file: Path) -> None:
     shown = Shown(file.read_text())
     for (name, called), (content, tools) in itertools.product(CALLS.items(), (("", TOOLS), ("Let me look.", ()))):
-        if name == "two" and "gpt-oss" in file.stem:
-            continue  # this one shows the first of two calls alone
         prompt, written = shown.written(called, content, tools)
+        if called[-1][0] not in written:
+            called = called[:1]  # this one shows one call a turn
         for pieces in ([written], list(written), cut(written, seed=len(written))):
             calls, said = read(shown.formats, pieces, prompt, shown.marks)
             assert calls == called, (name, written)
@@ -186,6 +186,34 @@ def invented(name: str) -> str:
         + "' }}{% else %}{{ '"
         + between.replace("\n", "\\n")
         + "' }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ '[' * 900000 }}{% for m in messages %}{{ m.content }}{{ '[{' * 40000 }}{% endfor %}",
+        "{% for m in messages %}{{ m.content }}{{ m.tool_calls }}{% endfor %}",
+        "{% for m in messages %}{{ m.content }}{{ m.tool_calls | tojson if m.tool_calls }}{% endfor %}",
+        "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}{% endfor %}",
+        "{{ raise_exception('no') }}",
+        "",
+    ],
+    ids=lambda source: source[:30],
+)
+def test_a_template_that_tells_nothing_of_use_is_no_trouble(source: str) -> None:
+    template = ChatTemplate(source or None, "<s>", "</s>", knows_chatml=True)
+
+    def render(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> str:
+        try:
+            return template.render(messages, tools)
+        except TemplateError:
+            return ""
+
+    formats = learn(render, source)
+    assert read(formats, ['<tool_call>{"name": "get_weather", "arguments": {"city": "Lyon"}}</tool_call>']) == (
+        LYON,
+        "",
     )
 
 

@@ -27,6 +27,9 @@ _KEYS = ("zqkeyone", "zqkeytwo")
 _TEXTS = ("zqtextone", "zqtexttwo")
 _NUMBER = 73519
 _QUESTION, _CONTENT, _RESULT, _MORE = "zqquestion", "zqcontent", "zqresult", "zqmore"
+_LONGEST = 3000
+"""Characters that a template writes of a call at most; a real one writes some hundred."""
+
 _IN_WORDS = "You can call these tools:"
 _TOOLS: tuple[dict[str, Any], ...] = tuple(
     {
@@ -75,7 +78,10 @@ class _Probe:
         """What a template writes after the question."""
         text = self._render((Message("user", _QUESTION), *said), self._tools)
         self._in_words = _IN_WORDS in text or ("<tool_response>\n" in text and not self._tools)
-        return text[text.rindex(_QUESTION) + len(_QUESTION) :]
+        text = text[text.rindex(_QUESTION) + len(_QUESTION) :]
+        if len(text) > _LONGEST:
+            raise ValueError("too long for what was asked")
+        return text
 
     def _called(self, *arguments: dict[str, Any], content: str = "") -> str:
         """What a template writes of calls, up to the first result, with slots for the ids."""
@@ -97,7 +103,7 @@ class _Probe:
         native = not self._in_words
         try:
             two = self._called(value, {_KEYS[1]: _TEXTS[1]})
-            if native and self._in_words:
+            if (native and self._in_words) or _KEYS[1] not in two:
                 two = ""
         except ValueError:
             two = ""
