@@ -29,6 +29,7 @@ REQUESTS: tuple[p.Request, ...] = (
         ),
         {},
         ({"type": "function"},),
+        (0, 3),
         p.ToolChoice("required", "f", parallel=False),
     ),
     p.Attach(4, "g", 17),

@@ -111,10 +111,9 @@ class Shown:
 @pytest.mark.parametrize("file", sorted((CORPUS / "templates").glob("*.jinja")), ids=lambda file: file.stem)
 def test_what_a_real_template_writes_is_read_back(file: Path) -> None:
     shown = Shown(file.read_text())
-    for (name, called), (content, tools) in itertools.product(CALLS.items(), (("", TOOLS), ("Let me look.", ()))):
-        prompt, written = shown.written(called, content, tools)
-        if called[-1][0] not in written:
-            called = called[:1]  # this one shows one call a turn
+    for (name, every), (content, tools) in itertools.product(CALLS.items(), (("", TOOLS), ("Let me look.", ()))):
+        prompt, written = shown.written(every, content, tools)
+        called = every if every[-1][0] in written else every[:1]  # some show one call a turn
         for pieces in ([written], list(written), cut(written, seed=len(written))):
             calls, said = read(shown.formats, pieces, prompt, shown.marks)
             assert calls == called, (name, written)
@@ -195,7 +194,7 @@ def invented(name: str) -> str:
         "{{ '[' * 900000 }}{% for m in messages %}{{ m.content }}{{ '[{' * 40000 }}{% endfor %}",
         "{% for m in messages %}{{ m.content }}{{ m.tool_calls }}{% endfor %}",
         "{% for m in messages %}{{ m.content }}{{ m.tool_calls | tojson if m.tool_calls }}{% endfor %}",
-        "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}{% endfor %}",
+        "{% for m in messages %}{{ m.content }}{{ m.tool_calls[0].function.name if m.tool_calls }}{% endfor %}",
         "{{ raise_exception('no') }}",
         "",
     ],
@@ -210,11 +209,8 @@ def test_a_template_that_tells_nothing_of_use_is_no_trouble(source: str) -> None
         except TemplateError:
             return ""
 
-    formats = learn(render, source)
-    assert read(formats, ['<tool_call>{"name": "get_weather", "arguments": {"city": "Lyon"}}</tool_call>']) == (
-        LYON,
-        "",
-    )
+    said = '<tool_call>{"name": "get_weather", "arguments": {"city": "Lyon"}}</tool_call>'
+    assert read(learn(render, source), [said]) == (LYON, "")
 
 
 @pytest.mark.parametrize("name", INVENTED)
@@ -361,6 +357,15 @@ def test_only_the_first_counts_where_one_is_allowed() -> None:
     assert [type(item) for item in said] == [ToolCall]
     assert text.stopped
     assert text.finish() == []
+
+
+def test_stop_strings_end_what_is_said_not_calls() -> None:
+    text = AnswerText(["Lyon"], calls=CallReader([HERMES], TOOLS))
+    said = text.feed(b'See: <tool_call>{"name": "get_weather", "arguments": {"city": "Lyon"}}</tool_call>')
+    assert [type(item) for item in said] == [tuple, ToolCall]
+    assert not text.stopped
+    assert text.feed(b"In Lyon") == [("answer", "In ")]
+    assert text.stopped
 
 
 def test_a_turn_that_the_prompt_begins() -> None:

@@ -97,10 +97,12 @@ class EngineClient:
         messages: tuple[Message, ...],
         params: dict[str, Value],
         tools: tuple[dict[str, Any], ...] = (),
+        *,
+        left_out: tuple[int, ...] = (),
         tool_choice: ToolChoice = FREE_CHOICE,
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`."""
-        return self._generation(Generate(self._next(), name, messages, params, tools, tool_choice))
+        return self._generation(Generate(self._next(), name, messages, params, tools, left_out, tool_choice))
 
     def attach(self, name: str, after: int = -1) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer that was asked for before, those after seq `after`."""
@@ -192,7 +194,14 @@ def error_of(event: Failed) -> EngineError:
     """The error that a `Failed` event stands for."""
     match event.code:
         case "context":
-            return ContextOverflow(event.message, event.hint, event.prompt_tokens, event.n_ctx)
+            return ContextOverflow(
+                event.message,
+                event.hint,
+                event.prompt_tokens,
+                event.n_ctx,
+                reply_room=event.reply_room,
+                cuts=event.cuts,
+            )
         case "load":
             return LoadFailed(event.message, event.hint, event.log)
         case "missing":

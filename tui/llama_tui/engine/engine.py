@@ -80,11 +80,15 @@ class Engine:
         messages: tuple[Message, ...],
         params: dict[str, Value],
         tools: tuple[dict[str, Any], ...] = (),
+        *,
+        left_out: tuple[int, ...] = (),
         tool_choice: ToolChoice = FREE_CHOICE,
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`. Raises `EngineDied` with a post-mortem when
         the process ends meanwhile, another `EngineError` when it refuses."""
-        return self._explained(self._client.generate(name, messages, params, tools, tool_choice))
+        return self._explained(
+            self._client.generate(name, messages, params, tools, left_out=left_out, tool_choice=tool_choice)
+        )
 
     def attach(self, name: str) -> AsyncGenerator[AnswerEvent, None]:
         """All events of an answer that was asked for before, as `generate` gives them."""

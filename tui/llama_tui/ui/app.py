@@ -20,6 +20,7 @@ from llama_tui.settings.store import SettingsStore
 from llama_tui.ui.bindings import KeyGroup, KeyTable, named
 from llama_tui.ui.commands import Commands
 from llama_tui.ui.screens.chats import ChatList
+from llama_tui.ui.screens.context import ContextScreen
 from llama_tui.ui.screens.main import MainScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.screens.themes import ThemeList
@@ -159,5 +160,6 @@ KEY_GROUPS = (
     KeyGroup("Parameters pane", named(FieldList.BINDINGS)),
     KeyGroup("Model switcher", named(ModelSwitcher.BINDINGS)),
     KeyGroup("Chats", named(ChatList.BINDINGS)),
+    KeyGroup("Full context", named(ContextScreen.BINDINGS)),
     KeyGroup("Themes", named(ThemeList.BINDINGS)),
 )
