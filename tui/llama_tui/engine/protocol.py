@@ -60,6 +60,19 @@ class EngineSpec(msgspec.Struct, frozen=True):
     states: str = ""
 
 
+class ToolChoice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whether the model may call tools or must; with `name` the one that it must call. Unless
+    `parallel` an answer ends after one call."""
+
+    mode: Literal["auto", "required"] = "auto"
+    name: str = ""
+    parallel: bool = True
+
+
+FREE_CHOICE = ToolChoice()
+"""The model may call whatever tools it likes, or none."""
+
+
 # Requests
 
 
@@ -78,9 +91,10 @@ class Watch(msgspec.Struct, frozen=True, tag="watch"):
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Ask for an answer. The client names the generation, so that it can record it beforehand.
-    `tools` are JSON schemas of functions, as chat templates take them. `left_out` are the places of
-    the messages that the answer before was made without: while that still suffices, the same are
-    left out again, so that the KV cache stays of use."""
+    `tools` are JSON schemas of functions, as chat templates take them; with them the calls that the
+    model makes come as `Called`. `left_out` are the places of the messages that the answer before
+    was made without: while that still suffices, the same are left out again, so that the KV cache
+    stays of use."""
 
     id: int
     generation: str
@@ -88,6 +102,7 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     params: dict[str, Value]
     tools: tuple[dict[str, Any], ...] = ()
     left_out: tuple[int, ...] = ()
+    tool_choice: ToolChoice = FREE_CHOICE
 
 
 class Attach(msgspec.Struct, frozen=True, tag="attach"):
@@ -276,6 +291,16 @@ class Token(msgspec.Struct, frozen=True, tag="token"):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+class Called(msgspec.Struct, frozen=True, tag="called"):
+    """The model calls a tool; `call.arguments` is the JSON of an object. `n_tokens` counts as in `Token`."""
+
+    id: int
+    generation: str
+    seq: int
+    call: ToolCall
+    n_tokens: int
+
+
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
     """The end of a generation. Times are seconds; `first_token_seconds` counts from the request's
     arrival at the engine, `decode_seconds` from the first token to the last.
@@ -333,9 +358,9 @@ class Bye(msgspec.Struct, frozen=True, tag="bye"):
     reason: Literal["asked", "idle", "failed"]
 
 
-AnswerEvent = Queued | Started | Prefilled | Token | Finished
+AnswerEvent = Queued | Started | Prefilled | Token | Called | Finished
 GenerationEvent = AnswerEvent | Failed
-Event = Welcome | State | Queued | Started | Prefilled | Token | Finished | Failed | Done | Bye
+Event = Welcome | State | Queued | Started | Prefilled | Token | Called | Finished | Failed | Done | Bye
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from llama_tui.engine.protocol import FinishReason, TokenKind, TokenLogprob
+from llama_tui.engine.protocol import FinishReason, TokenLogprob, ToolCall
 from llama_tui.errors import EngineError
 from llama_tui.settings.values import Value
 from llama_tui.worker.binding import AbortFlag, llama
@@ -18,7 +18,7 @@ from llama_tui.worker.logprobs import Logprobs
 from llama_tui.worker.model import Model
 from llama_tui.worker.sampler import Sampler
 from llama_tui.worker.state import common_prefix
-from llama_tui.worker.text import AnswerText
+from llama_tui.worker.text import AnswerText, Said
 
 _FLUSH_SECONDS = 0.033
 """Text is handed on this often at most: a client's work per event outweighs a token's."""
@@ -42,8 +42,8 @@ class Outcome:
     reasoning_tokens: int = 0
 
 
-Emit = Callable[[TokenKind, str, int, int, tuple[TokenLogprob, ...]], None]
-"""Takes a stretch of text with its kind, the number of tokens so far, how many of them thought, and
+Emit = Callable[[Said, int, int, tuple[TokenLogprob, ...]], None]
+"""Takes a stretch of text or a call, the number of tokens so far, how many of them thought, and
 how likely those since the last time were, if that is wanted."""
 
 
@@ -181,20 +181,28 @@ class Decoder:
         emit: Emit,
         *,
         constraint: Constraint | None = None,
+        spelled: Mapping[int, bytes] | None = None,
     ) -> Outcome:
         """Sample until the model, a limit, a stop string or the abort flag ends it.
 
         `text` makes text of the tokens, `emit` gets it at most every 33 ms. `constraint` holds for
-        the answer, not for the thoughts before it.
+        the answer, not for the thoughts before it. `spelled` are control tokens that are text here,
+        since they mark calls.
         """
         model, flag, context = self._model, self._flag, self._model.context
-        sample, decode, piece_of, clock = llama.llama_sampler_sample, llama.llama_decode, model.piece, time.monotonic
+        sample, decode, clock = llama.llama_sampler_sample, llama.llama_decode, time.monotonic
+        piece_of = model.piece
+        if marked := spelled:
+
+            def piece_of(token: int) -> bytes | None:
+                return marked.get(token) or model.piece(token)
+
         chain, held = sampler.chain, self._held
         limit = _limit(params, model.n_ctx - len(prompt))
         marks = model.mark_tokens
         one = (llama.llama_token * 1)()
         batch = llama.llama_batch_get_one(one, 1)
-        pending: list[tuple[TokenKind, str]] = []
+        pending: list[Said] = []
         count = thought = 0
         top = params["top_logprobs"]
         logprobs = Logprobs(model, top) if isinstance(top, int) else None
@@ -239,7 +247,7 @@ class Decoder:
                 break
             held.append(token)
         pending += text.finish()
-        if likely and not pending:
+        if likely and not any(isinstance(item, tuple) for item in pending):
             pending.append(("answer", ""))
         _flush(pending, emit, count, thought, likely)
         return Outcome(reason, count, prefilled, first, clock(), thought)
@@ -250,13 +258,17 @@ class Decoder:
         self._held = list(prompt[:valid])
 
 
-def _flush(
-    pending: list[tuple[TokenKind, str]], emit: Emit, count: int, thought: int, likely: list[TokenLogprob]
-) -> None:
+def _flush(pending: list[Said], emit: Emit, count: int, thought: int, likely: list[TokenLogprob]) -> None:
     """Hand on what has gathered, neighbours of one kind together."""
-    for kind, run in itertools.groupby(pending, key=operator.itemgetter(0)):
-        emit(kind, "".join(text for _kind, text in run), count, thought, tuple(likely))
-        likely.clear()
+    for is_call, items in itertools.groupby(pending, key=lambda item: isinstance(item, ToolCall)):
+        if is_call:
+            for call in items:
+                emit(call, count, thought, ())
+            continue
+        stretches = (item for item in items if isinstance(item, tuple))
+        for kind, run in itertools.groupby(stretches, key=operator.itemgetter(0)):
+            emit((kind, "".join(text for _kind, text in run)), count, thought, tuple(likely))
+            likely.clear()
     pending.clear()
 
 

@@ -6,33 +6,38 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from llama_tui.engine.protocol import (
     Buffer,
+    Called,
     EngineSpec,
     Failed,
     Finished,
+    Generate,
     GenerationEvent,
     Message,
     ModelInfo,
     Prefilled,
     Started,
     Token,
-    TokenKind,
     TokenLogprob,
+    ToolCall,
 )
 from llama_tui.errors import ContextOverflow, EngineError, LoadFailed, MissingLlamaCpp
 from llama_tui.settings.params import sampling
 from llama_tui.settings.values import BadValue
 from llama_tui.worker.generation import Generation
+from llama_tui.worker.toolmarks import marks_of
 
 if TYPE_CHECKING:
     from llama_tui.worker.archive import Archive
     from llama_tui.worker.binding import AbortFlag
     from llama_tui.worker.decode import Decoder
     from llama_tui.worker.model import Model
+    from llama_tui.worker.text import Said
+    from llama_tui.worker.toolformat import Format
 
 _PROGRESS_SECONDS = 0.1
 """Prefill progress is told at most this often."""
@@ -186,6 +191,7 @@ class Runner(threading.Thread):
         from llama_tui.worker.model import sampling_seed
         from llama_tui.worker.sampler import Sampler, biases_of
         from llama_tui.worker.text import AnswerText
+        from llama_tui.worker.tools import CallReader
 
         assert self._model and self._decoder and self._archive and self._flag
         model, decoder, name = self._model, self._decoder, generation.name
@@ -202,7 +208,8 @@ class Runner(threading.Thread):
         fitting = Fitting(request.messages, make, model.n_ctx, max_tokens)
         fitted = fitting.fit(str(params["context_full"]), request.left_out)
         rendered, prompt = fitted.told.rendered, fitted.told.tokens
-        grammar = grammar_of(params)
+        formats = model.call_formats if request.tools else ()
+        grammar, begins_with = self._constraint(model, request, formats, grammar_of(params), rendered.text)
         biases = biases_of(params, model.vocab, model.tokenize)
         began = time.monotonic()
         restored = self._archive.recall(prompt, lambda flag=self._flag: flag.is_set)
@@ -231,20 +238,30 @@ class Runner(threading.Thread):
                 told = now
                 self._publish(generation, Prefilled(0, name, 0, done, total))
 
-        def said(kind: TokenKind, stretch: str, count: int, thought: int, likely: tuple[TokenLogprob, ...]) -> None:
-            self._publish(generation, Token(0, name, 0, stretch, count, kind, thought, likely))
+        def said(item: Said, count: int, thought: int, likely: tuple[TokenLogprob, ...]) -> None:
+            if isinstance(item, ToolCall):
+                self._publish(generation, Called(0, name, 0, item, count))
+            else:
+                kind, stretch = item
+                self._publish(generation, Token(0, name, 0, stretch, count, kind, thought, likely))
 
         stops = params["stop"]
         text = AnswerText(
-            [*map(str, stops if isinstance(stops, tuple) else ()), *rendered.stop], model.marks, rendered.text
+            [*map(str, stops if isinstance(stops, tuple) else ()), *rendered.stop],
+            model.marks,
+            rendered.text,
+            CallReader(formats, request.tools, rendered.text, single=not request.tool_choice.parallel)
+            if formats
+            else None,
         )
+        spelled = model.call_tokens if formats else None
         sampler = Sampler(params, model.vocab, model.n_ctx, seed, biases)
         constraint: Constraint | None = None
         try:
-            constraint = Constraint(grammar, model.vocab) if grammar else None
+            constraint = Constraint(grammar, model.vocab, begins_with) if grammar else None
             sampler.remember(prompt)
             outcome = (
-                decoder.generate(prompt, sampler, params, text, said, constraint=constraint)
+                decoder.generate(prompt, sampler, params, text, said, constraint=constraint, spelled=spelled)
                 if decoder.prefill(prompt, prefilled)
                 else Outcome("cancelled", 0, time.monotonic(), None, time.monotonic())
             )
@@ -270,3 +287,27 @@ class Runner(threading.Thread):
                 restored=restored,
             ),
         )
+
+    @staticmethod
+    def _constraint(
+        model: Model, request: Generate, formats: Sequence[Format], grammar: str, prompt: str
+    ) -> tuple[str, int | None]:
+        """The grammar that an answer with tools follows, and with which token it begins to hold;
+        `grammar` is the one that is asked for besides."""
+        from llama_tui.worker.gbnf import check
+        from llama_tui.worker.toolgrammar import calls_grammar, either
+
+        strict = any(tool.get("function", tool).get("strict") is True for tool in request.tools)
+        if not formats or (request.tool_choice.mode == "auto" and not grammar and not strict):
+            return grammar, None
+        calls, format = calls_grammar(formats, request.tools, request.tool_choice, prompt)
+        begins_with: int | None = None
+        if request.tool_choice.mode == "auto":
+            if grammar:
+                calls = either(grammar, calls)
+            else:
+                begins_with = model.token_of(marks_of(format.before)[:1])
+                if begins_with is None:
+                    return "", None  # where a call begins cannot be told from what is said
+        check(calls)
+        return calls, begins_with
