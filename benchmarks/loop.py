@@ -12,14 +12,14 @@ import io
 import time
 from pathlib import Path
 
-from llama_tui.engine.protocol import EngineSpec, TokenKind, TokenLogprob
+from llama_tui.engine.protocol import EngineSpec, TokenLogprob
 from llama_tui.settings.params import defaults
 from llama_tui.settings.values import Value
 from llama_tui.worker.binding import AbortFlag, Log, initialize, llama
 from llama_tui.worker.decode import Decoder
 from llama_tui.worker.model import Model
 from llama_tui.worker.sampler import Sampler
-from llama_tui.worker.text import AnswerText
+from llama_tui.worker.text import AnswerText, Said
 
 
 class Loop:
@@ -65,5 +65,5 @@ class Loop:
         return count / (time.thread_time() - began)
 
 
-def _nowhere(_kind: TokenKind, _text: str, _count: int, _thought: int, _likely: tuple[TokenLogprob, ...]) -> None:
+def _nowhere(_said: Said, _count: int, _thought: int, _likely: tuple[TokenLogprob, ...]) -> None:
     """Where the text of a benchmark goes."""

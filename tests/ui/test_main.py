@@ -52,7 +52,9 @@ def log(app: LlamaTui) -> str:
 
 
 def answered(app: LlamaTui) -> bool:
-    return app.workbench.session.answering is None
+    """The answer is whole, and the transcript shows it so."""
+    streaming = any(entry.streaming for entry in app.main.chat.transcript.entries)
+    return app.workbench.session.answering is None and not streaming
 
 
 async def ask(app: LlamaTui, pilot: Pilot[Farewell], text: str) -> None:
