@@ -88,7 +88,7 @@ class TestPlace:
             engine_place(paths, tmp_path / "none.gguf", PARAMETERS)
 
     def test_a_runtime_folder_that_is_too_deep(self, paths: Paths, model: Path, tmp_path: Path) -> None:
-        deep = Paths(paths.config, paths.data, paths.state, tmp_path / ("x" * 90))
+        deep = Paths(paths.config, paths.data, paths.state, tmp_path / ("x" * 90), paths.cache)
         with pytest.raises(LlamaTuiError, match="too long") as caught:
             engine_place(deep, model, PARAMETERS)
         assert str(SOCKET_PATH_LIMIT) in caught.value.hint

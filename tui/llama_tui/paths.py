@@ -1,4 +1,4 @@
-"""Where llama-tui keeps its files: settings, conversations, logs and sockets."""
+"""Where llama-tui keeps its files: settings, conversations, logs, saved KV states and sockets."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Paths:
     data: Path
     state: Path
     runtime: Path
+    cache: Path
 
     @classmethod
     def default(cls) -> Paths:
@@ -35,6 +36,7 @@ class Paths:
             data=Path(platformdirs.user_data_dir(APP)),
             state=Path(platformdirs.user_state_dir(APP)),
             runtime=_runtime_dir(),
+            cache=Path(platformdirs.user_cache_dir(APP)),
         )
 
     @property
@@ -61,6 +63,11 @@ class Paths:
     def logs(self) -> Path:
         """What engines and llama.cpp print."""
         return self.state / "log"
+
+    @property
+    def kv_states(self) -> Path:
+        """What models have read of conversations, so that they need not read it again."""
+        return self.cache / "kv"
 
 
 def _runtime_dir() -> Path:

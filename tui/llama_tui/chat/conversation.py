@@ -17,7 +17,8 @@ _TITLE_LENGTH = 60
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """What an answer cost; seconds, None where there was no token."""
+    """What an answer cost; seconds, None where there was no token. `restored` says that the reused
+    tokens came from a KV state that was saved on disk."""
 
     prompt_tokens: int
     reused_tokens: int
@@ -26,6 +27,7 @@ class Figures(msgspec.Struct, frozen=True):
     first_token_seconds: float | None
     tokens_per_second: float | None
     reasoning_tokens: int = 0
+    restored: bool = False
 
 
 class LeftOut(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ import msgspec
 from llama_tui.chat.conversation import Conversation, Ending, Figures, LeftOut, Trouble, Turn
 from llama_tui.chat.store import Store
 from llama_tui.engine.engine import Engine
-from llama_tui.engine.protocol import AnswerEvent, Finished, Prefilled, Queued, Started, Token, TokenKind
+from llama_tui.engine.protocol import AnswerEvent, Called, Finished, Prefilled, Queued, Started, Token, TokenKind
 from llama_tui.errors import ContextOverflow, EngineDied, EngineError, LlamaTuiError, LoadFailed, StoreError
 from llama_tui.settings.values import Value
 
@@ -279,6 +279,11 @@ class ChatSession:
                             parts[event.kind].append(event.text)
                             n_past = (started.prompt_tokens if started else 0) + event.n_tokens
                             yield TurnGrew(answer.id, event.text, event.n_tokens, n_past, event.kind, event.n_reasoning)
+                        case Called(call=call, n_tokens=n_tokens):
+                            # No tools are offered from here: this one answer was asked for by another program.
+                            text = f"{call.name}({call.arguments})\n"
+                            parts["answer"].append(text)
+                            yield TurnGrew(answer.id, text, n_tokens, n_tokens)
                         case Finished():
                             ending = event.reason
                             figures = _figures(event, started)
@@ -347,6 +352,7 @@ def _figures(event: Finished, started: Started | None) -> Figures:
         first_token_seconds=event.first_token_seconds,
         tokens_per_second=event.tokens_per_second,
         reasoning_tokens=event.reasoning_tokens,
+        restored=event.restored,
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import enum
 import os
-import sys
 from collections.abc import Sequence
 
+from llama_tui.commands.output import say
 from llama_tui.errors import (
     BadModelFile,
     ContextOverflow,
@@ -77,7 +77,7 @@ def report(error: LlamaTuiError) -> None:
         lines += ["What would work:", *(f"  {_as_typed(offer)}" for offer in error.offers)]
     elif error.hint:
         lines.append(error.hint)
-    print("\n".join(lines), file=sys.stderr)
+    say("\n".join(lines), error=True)
 
 
 def _as_typed(offer: Offer) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from llama_tui.engine import protocol
 from llama_tui.engine.install import install_hint
 from llama_tui.engine.protocol import (
+    FREE_CHOICE,
     VERSION,
     AnswerEvent,
     Attach,
@@ -30,6 +31,7 @@ from llama_tui.engine.protocol import (
     Message,
     Request,
     State,
+    ToolChoice,
     Unload,
     Watch,
     Welcome,
@@ -96,10 +98,12 @@ class EngineClient:
         messages: tuple[Message, ...],
         params: dict[str, Value],
         tools: tuple[dict[str, Any], ...] = (),
+        *,
         left_out: tuple[int, ...] = (),
+        tool_choice: ToolChoice = FREE_CHOICE,
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`."""
-        return self._generation(Generate(self._next(), name, messages, params, tools, left_out))
+        return self._generation(Generate(self._next(), name, messages, params, tools, left_out, tool_choice))
 
     def attach(self, name: str, after: int = -1) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer that was asked for before, those after seq `after`."""

@@ -17,7 +17,7 @@ from llama_tui.engine.client import ConnectionLost, EngineClient
 from llama_tui.engine.logs import log_tail, note_death
 from llama_tui.engine.post_mortem import post_mortem
 from llama_tui.engine.process import EnginePlace, EngineProcess
-from llama_tui.engine.protocol import AnswerEvent, EngineSpec, Message, State, Token
+from llama_tui.engine.protocol import FREE_CHOICE, AnswerEvent, Called, EngineSpec, Message, State, Token, ToolChoice
 from llama_tui.errors import EngineDied, EngineError, ProtocolError
 from llama_tui.settings.values import Value
 
@@ -88,11 +88,15 @@ class Engine:
         messages: tuple[Message, ...],
         params: dict[str, Value],
         tools: tuple[dict[str, Any], ...] = (),
+        *,
         left_out: tuple[int, ...] = (),
+        tool_choice: ToolChoice = FREE_CHOICE,
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`. Raises `EngineDied` with a post-mortem when
         the process ends meanwhile, another `EngineError` when it refuses."""
-        return self._explained(self._client.generate(name, messages, params, tools, left_out))
+        return self._explained(
+            self._client.generate(name, messages, params, tools, left_out=left_out, tool_choice=tool_choice)
+        )
 
     def attach(self, name: str) -> AsyncGenerator[AnswerEvent, None]:
         """All events of an answer that was asked for before, as `generate` gives them."""
@@ -113,7 +117,7 @@ class Engine:
         try:
             async with contextlib.aclosing(events):
                 async for event in events:
-                    doing = "generating" if isinstance(event, Token) else "reading the prompt"
+                    doing = "generating" if isinstance(event, Token | Called) else "reading the prompt"
                     yield event
         except ConnectionLost as lost:
             raise await self._explain(lost, doing) from lost

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from llama_tui.engine.devices import DeviceMemory, on_device
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.protocol import Buffer, DryRun, EngineSpec, Estimate
@@ -100,7 +102,7 @@ class Need:
 
 def with_params(spec: EngineSpec, params: dict[str, Value], layers: int) -> EngineSpec:
     """A spec with other parameters, and layers for an "auto" among them."""
-    return EngineSpec(spec.name, spec.path, spec.socket, params | {"n_gpu_layers": layers}, layers)
+    return msgspec.structs.replace(spec, params=params | {"n_gpu_layers": layers}, n_gpu_layers=layers)
 
 
 def estimated(case: Case, params: dict[str, Value], layers: int | None = None) -> Need:
@@ -161,18 +163,14 @@ def shortage_message(case: Case, need: Need, shortages: Sequence[Shortage]) -> s
 
 def planned(case: Case, need: Need) -> EngineSpec:
     """The spec of an engine that is started with this need in mind."""
-    spec = case.spec
     # A damaged header can claim more than the wire's numbers hold.
     buffers = tuple(
         Buffer(s.device, s.device == RAM, *(min(size, _MOST) for size in (s.weights, s.kv, s.compute)))
         for s in need.shares
     )
-    return EngineSpec(
-        spec.name,
-        spec.path,
-        spec.socket,
-        spec.params,
-        need.n_gpu_layers,
-        case.network.n_offloadable,
-        Estimate(need.method, buffers),
+    return msgspec.structs.replace(
+        case.spec,
+        n_gpu_layers=need.n_gpu_layers,
+        n_layers=case.network.n_offloadable,
+        estimate=Estimate(need.method, buffers),
     )

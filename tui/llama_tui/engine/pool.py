@@ -102,7 +102,7 @@ class Pool:
             known = self._engines.get(place.socket)
             if known and known.alive:
                 return known
-            spec = EngineSpec(name, str(place.model), str(place.socket), params)
+            spec = EngineSpec(name, str(place.model), str(place.socket), params, str(self._paths.kv_states))
             if not await asyncio.to_thread(listens, place.socket):
                 spec = await self._make_room(spec, policy)
             return await self._attach_or_spawn(place, spec)

@@ -92,16 +92,31 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class EngineSpec(msgspec.Struct, frozen=True):
-    """What an engine is started with. `params` holds every load parameter by name; `n_gpu_layers` is
-    what that parameter came to where it is "auto", of `n_layers` that there are."""
+    """What an engine is started with. `params` holds every load parameter by name; `states` is the
+    folder of saved KV states, empty where none are wanted; `n_gpu_layers` is what that parameter came to
+    where it is "auto", of `n_layers` that there are."""
 
     name: str
     path: str
     socket: str
     params: dict[str, Value]
+    states: str = ""
     n_gpu_layers: int = 0
     n_layers: int = 0
     estimate: Estimate | None = None
+
+
+class ToolChoice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whether the model may call tools or must; with `name` the one that it must call. Unless
+    `parallel` an answer ends after one call."""
+
+    mode: Literal["auto", "required"] = "auto"
+    name: str = ""
+    parallel: bool = True
+
+
+FREE_CHOICE = ToolChoice()
+"""The model may call whatever tools it likes, or none."""
 
 
 # Requests
@@ -122,9 +137,10 @@ class Watch(msgspec.Struct, frozen=True, tag="watch"):
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Ask for an answer. The client names the generation, so that it can record it beforehand.
-    `tools` are JSON schemas of functions, as chat templates take them. `left_out` are the places of
-    the messages that the answer before was made without: while that still suffices, the same are
-    left out again, so that the KV cache stays of use."""
+    `tools` are JSON schemas of functions, as chat templates take them; with them the calls that the
+    model makes come as `Called`. `left_out` are the places of the messages that the answer before
+    was made without: while that still suffices, the same are left out again, so that the KV cache
+    stays of use."""
 
     id: int
     generation: str
@@ -132,6 +148,7 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     params: dict[str, Value]
     tools: tuple[dict[str, Any], ...] = ()
     left_out: tuple[int, ...] = ()
+    tool_choice: ToolChoice = FREE_CHOICE
 
 
 class Attach(msgspec.Struct, frozen=True, tag="attach"):
@@ -266,6 +283,7 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     n_ctx: int
     template: Literal["model", "fallback"] = "model"
     notice: str = ""
+    restored: bool = False
     left_out: Omission | None = None
 
 
@@ -311,10 +329,20 @@ class Token(msgspec.Struct, frozen=True, tag="token"):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+class Called(msgspec.Struct, frozen=True, tag="called"):
+    """The model calls a tool; `call.arguments` is the JSON of an object. `n_tokens` counts as in `Token`."""
+
+    id: int
+    generation: str
+    seq: int
+    call: ToolCall
+    n_tokens: int
+
+
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
     """The end of a generation. Times are seconds; `first_token_seconds` counts from the request's
     arrival at the engine, `decode_seconds` from the first token to the last.
-    `reasoning_tokens` are among the `completion_tokens`."""
+    `reasoning_tokens` are among the `completion_tokens`; `restored` is as in `Started`."""
 
     id: int
     generation: str
@@ -327,6 +355,7 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     prefill_seconds: float
     decode_seconds: float
     reasoning_tokens: int = 0
+    restored: bool = False
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -367,9 +396,9 @@ class Bye(msgspec.Struct, frozen=True, tag="bye"):
     reason: Literal["asked", "idle", "failed"]
 
 
-AnswerEvent = Queued | Started | Prefilled | Token | Finished
+AnswerEvent = Queued | Started | Prefilled | Token | Called | Finished
 GenerationEvent = AnswerEvent | Failed
-Event = Welcome | State | Queued | Started | Prefilled | Token | Finished | Failed | Done | Bye
+Event = Welcome | State | Queued | Started | Prefilled | Token | Called | Finished | Failed | Done | Bye
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

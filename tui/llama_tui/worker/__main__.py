@@ -38,7 +38,7 @@ def main() -> None:
 async def _serve(spec: EngineSpec, listening: socket.socket) -> EndReason:
     server = Server(spec)
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, server.end, "asked")
+        asyncio.get_running_loop().add_signal_handler(number, server.signalled)
     return await server.run(listening)
 
 

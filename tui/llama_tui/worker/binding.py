@@ -12,6 +12,7 @@ import importlib
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 from llama_tui.engine.protocol import Buffer
@@ -167,6 +168,13 @@ def function(name: str, result: Any, *arguments: Any) -> Any:
     found.restype = result
     found.argtypes = arguments
     return found
+
+
+def build() -> str:
+    """Which build of llama.cpp this is, by its library's size and time of change: two builds of one
+    release can differ, too."""
+    status = Path(_library._name).stat()
+    return f"{status.st_size} {status.st_mtime_ns} {sys.byteorder}"
 
 
 def initialize() -> None:

@@ -79,6 +79,11 @@ class Renderer:
         """Whose template is tried first."""
         return "model" if self._model else "fallback"
 
+    @property
+    def source(self) -> str:
+        """The model's own template; empty where it has none."""
+        return self._model.source if self._model else ""
+
     def render(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), thinking: bool | None = None
     ) -> Prompt:

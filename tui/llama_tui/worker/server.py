@@ -44,13 +44,17 @@ from llama_tui.worker.connection import Connection, peer_uid
 from llama_tui.worker.generation import Generation
 from llama_tui.worker.runner import Runner
 
+EndReason = Literal["asked", "idle", "failed"]
+
 _KEPT_GENERATIONS = 32
 """Ended generations whose events stay for clients that come back."""
 
 _FAILED_SECONDS = 5.0
 """How long an engine that could not load stays, at most, to say why."""
 
-EndReason = Literal["asked", "idle", "failed"]
+_SAVE_SECONDS: dict[EndReason, float] = {"asked": 4.0, "idle": 60.0, "failed": 0.0}
+"""How long saving the KV state may take. Whoever asked for the end waits for it, and kills an engine
+that takes five seconds."""
 
 
 class Server:
@@ -97,12 +101,19 @@ class Server:
         for connection in list(self._connections):
             connection.send(Bye(0, reason))
         await asyncio.gather(*(connection.close() for connection in list(self._connections)))
+        await asyncio.to_thread(self._runner.finish, _SAVE_SECONDS[reason])
         return reason
 
     def end(self, reason: EndReason) -> None:
         """Let `run` return; the first reason counts."""
         if not self._end.done():
             self._end.set_result(reason)
+
+    def signalled(self) -> None:
+        """End for a signal; a second one does not wait for the KV state to be saved."""
+        if self._end.done():
+            self._runner.abandon()
+        self.end("asked")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if peer_uid(writer.get_extra_info("socket")) not in (os.getuid(), 0):
