@@ -75,7 +75,8 @@ class Watch(msgspec.Struct, frozen=True, tag="watch"):
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Ask for an answer. The client names the generation, so that it can record it beforehand.
-    `tools` are JSON schemas of functions, as chat templates take them."""
+    `tools` are JSON schemas of functions, as chat templates take them. Answers are made one after
+    another; with 256 requests waiting, one more is refused."""
 
     id: int
     generation: str
@@ -274,7 +275,8 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """A request that came to nothing. `prompt_tokens` and `n_ctx` come with code "context"."""
+    """A request that came to nothing; with id 0 it is the connection, which ends. `prompt_tokens`
+    and `n_ctx` come with code "context"."""
 
     id: int
     code: FailureCode
