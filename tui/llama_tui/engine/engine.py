@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
 import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -14,13 +12,14 @@ from typing import Any, Literal
 import psutil
 
 from llama_tui.engine.client import ConnectionLost, EngineClient
-from llama_tui.engine.process import EnginePlace, EngineProcess, post_mortem
-from llama_tui.engine.protocol import AnswerEvent, EngineSpec, Message, State, Token
+from llama_tui.engine.process import EnginePlace, EngineProcess, engine_process, post_mortem
+from llama_tui.engine.protocol import AnswerEvent, EngineSpec, Message, Queued, State, Token
 from llama_tui.errors import EngineDied, EngineError, ProtocolError
 from llama_tui.settings.values import Value
 
 Condition = Literal["loading", "ready", "busy", "failed", "died", "unloaded"]
 
+_DOING: dict[type[AnswerEvent], str] = {Queued: "the request waited", Token: "generating"}
 _STOP_SECONDS = 2.0
 _UNLOAD_SECONDS = 5.0
 _REAP_SECONDS = 2.0
@@ -100,7 +99,7 @@ class Engine:
         try:
             async with contextlib.aclosing(events):
                 async for event in events:
-                    doing = "generating" if isinstance(event, Token) else "reading the prompt"
+                    doing = _DOING.get(type(event), "reading the prompt")
                     yield event
         except ConnectionLost as lost:
             raise await self._explain(lost, doing) from lost
@@ -117,8 +116,11 @@ class Engine:
             self._kill()
 
     def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        if self._process:
+            self._process.kill()
+        elif process := engine_process(self.pid, Path(self.spec.socket)):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
     async def configure(self, idle_timeout: float) -> None:
         """Set the seconds after which the engine unloads itself when unused; 0 = never."""
@@ -149,10 +151,8 @@ class Engine:
     async def _wait_for_others(self) -> None:
         """Wait for a process that is another program's child, whose end nobody tells us."""
         deadline = time.monotonic() + _UNLOAD_SECONDS
-        with contextlib.suppress(psutil.Error):
-            process = psutil.Process(self.pid)
-            while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:  # noqa: ASYNC110
-                await asyncio.sleep(_POLL_SECONDS)
+        while engine_process(self.pid, Path(self.spec.socket)) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def leave(self) -> None:
         """Let go of the engine; it lives on until its idle timeout."""

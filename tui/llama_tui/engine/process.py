@@ -12,11 +12,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+import psutil
 
 from llama_tui.engine.protocol import VERSION, EngineSpec
 from llama_tui.errors import EngineDied, LlamaTuiError
@@ -27,6 +30,9 @@ from llama_tui.settings.values import Value
 _LOG_BYTES = 1024 * 1024
 _LOG_BEGIN = "--- an engine starts ---\n"
 _LOG_COPIES = 2
+_BACKLOG = 1024
+_LOCK_SECONDS = 5.0
+_POLL_SECONDS = 0.01
 _TAIL_BYTES = 16 * 1024
 _TAIL_LINES = 8
 
@@ -40,7 +46,6 @@ class EnginePlace:
 
     model: Path
     socket: Path
-    lock: Path
     log: Path
 
 
@@ -63,9 +68,9 @@ def engine_place(paths: Paths, model: Path, params: dict[str, Value]) -> EngineP
 
 
 def place_of_socket(paths: Paths, path: Path, model: Path) -> EnginePlace:
-    """The place that belongs to a socket; its name is all that the others are made from."""
+    """The place that belongs to a socket; its name is all that the log's is made from."""
     log = paths.logs / f"{model.stem[:80]}-{path.stem}.log"
-    return EnginePlace(model.absolute(), path, path.with_suffix(".lock"), log)
+    return EnginePlace(model.absolute(), path, log)
 
 
 class EngineProcess:
@@ -110,14 +115,13 @@ async def spawn(paths: Paths, place: EnginePlace, spec: EngineSpec) -> EnginePro
     """
     private(paths.runtime)
     ensure(paths.logs)
-    with place.lock.open("w") as lock:
-        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
-        if _listens(place.socket):
+    async with _locked(paths.runtime):
+        if await asyncio.to_thread(_listens, place.socket):
             return None
-        place.socket.unlink(missing_ok=True)
+        _clear(place.socket)
         with socket.socket(socket.AF_UNIX) as listening, _open_log(place.log) as log:
             listening.bind(str(place.socket))
-            listening.listen(128)
+            listening.listen(_BACKLOG)
             process = subprocess.Popen(  # noqa: ASYNC220 - it returns in milliseconds
                 (sys.executable, "-m", "llama_tui.worker", str(listening.fileno()), msgspec.json.encode(spec).decode()),
                 stdin=subprocess.DEVNULL,
@@ -129,6 +133,37 @@ async def spawn(paths: Paths, place: EnginePlace, spec: EngineSpec) -> EnginePro
                 env={**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PYTHONUNBUFFERED": "1"},
             )
     return EngineProcess(process)
+
+
+@contextlib.asynccontextmanager
+async def _locked(runtime: Path) -> AsyncGenerator[None]:
+    """Hold the lock of a runtime directory, which takes milliseconds; raises `LlamaTuiError` where
+    somebody else keeps it."""
+    path = runtime / "lock"
+    deadline = time.monotonic() + _LOCK_SECONDS
+    with path.open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise LlamaTuiError(
+                        f"Another program has held {path} for more than {_LOCK_SECONDS:g} s",
+                        f"`fuser {path}` tells which: a llama-tui that hangs there can be ended.",
+                    ) from None
+            await asyncio.sleep(_POLL_SECONDS)
+        yield
+
+
+def _clear(path: Path) -> None:
+    """Remove the socket of an engine that died; raises `LlamaTuiError` for what is none of ours."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise LlamaTuiError(
+            f"No engine can listen at {path}: {error.strerror}", f"Run `rm -r {path}` and load the model again."
+        ) from error
 
 
 def _listens(path: Path) -> bool:
@@ -150,27 +185,60 @@ def _open_log(path: Path) -> BinaryIO:
                 path.with_suffix(f".log.{number - 1}").replace(path.with_suffix(f".log.{number}"))
         path.replace(path.with_suffix(".log.1"))
     log = path.open("ab", buffering=0)
-    log.write(b"\n" + _LOG_BEGIN.encode())
+    with contextlib.suppress(OSError):  # a full disk: the engine can do without a log
+        log.write(b"\n" + _LOG_BEGIN.encode())
     return log
 
 
-def remove_stale(path: Path) -> None:
+async def remove_stale(path: Path) -> None:
     """Remove the socket of an engine that died, if nobody listens there."""
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _listens(path):
-            path.unlink(missing_ok=True)
+    async with _locked(path.parent):
+        if not await asyncio.to_thread(_listens, path):
+            _clear(path)
+
+
+def engine_process(pid: int, path: Path) -> psutil.Process | None:
+    """The engine's process with that id and socket, if it lives: a pid alone may be another's by
+    now, or come from another container."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.status() != psutil.STATUS_ZOMBIE and _serves(process.cmdline(), path):
+            return process
+    return None
+
+
+def find_process(path: Path) -> psutil.Process | None:
+    """The process that serves a socket, though it does not answer; looks through all of them."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if _serves(process.cmdline(), path):
+                return process
+    return None
+
+
+def _serves(command: list[str], path: Path) -> bool:
+    if "llama_tui.worker" not in command:
+        return False
+    try:
+        return msgspec.json.decode(command[-1], type=EngineSpec).socket == str(path)
+    except msgspec.DecodeError:
+        return False
 
 
 def post_mortem(name: str, doing: str, exit_code: int | None, log: Path) -> EngineDied:
     """What is known of an engine that died: how it ended, what it was doing, its last words."""
     how = _in_words(exit_code)
+    tail = log_tail(log)
     hint = "If it ends again, its log says more."
     if exit_code == -signal.SIGKILL:
         hint = "The kernel kills so when memory runs out: try a smaller n_ctx or fewer GPU layers."
+    elif exit_code == -signal.SIGBUS:
+        hint = "The file was cut or overwritten while it was in use: fetch it again, then load the model again."
     elif exit_code is not None and exit_code < 0:
         hint = "If it dies again: fewer GPU layers, a smaller n_ctx, or another build of llama-cpp-python."
-    return EngineDied(f"The engine of {name} {how} while {doing}.", hint, log_tail(log))
+    elif any("memory" in line.lower() for line in tail):
+        hint = "There was not enough memory: try a smaller n_ctx, or raise the limit (ulimit -v, the job's limit)."
+    return EngineDied(f"The engine of {name} {how} while {doing}.", hint, tail)
 
 
 def _in_words(exit_code: int | None) -> str:
