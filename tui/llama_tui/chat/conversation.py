@@ -87,11 +87,10 @@ class Conversation:
     def path(self) -> list[Turn]:
         """The turns from the first to the leaf."""
         found: list[Turn] = []
-        at = self.leaf
-        while at is not None:
-            turn = self._turns[at]
+        turn = self._turns.get(self.leaf or "")
+        while turn:  # a parent that was not kept ends the path, not the program
             found.append(turn)
-            at = turn.parent
+            turn = self._turns.get(turn.parent or "")
         return found[::-1]
 
     def ask(self, text: str) -> Turn:
@@ -147,10 +146,10 @@ class Conversation:
         """What a model is told before it answers as turn `upto`; empty answers are left out, and so
         is what it thought before the last question: models are not trained to see that again."""
         turns: list[Turn] = []
-        at = upto.parent
-        while at is not None:
-            turns.append(self._turns[at])
-            at = self._turns[at].parent
+        turn = self._turns.get(upto.parent or "")
+        while turn:
+            turns.append(turn)
+            turn = self._turns.get(turn.parent or "")
         asked = next((place for place, turn in enumerate(turns) if turn.role == "user"), len(turns))
         said = [
             Message(turn.role, turn.content, turn.reasoning if place < asked else "")

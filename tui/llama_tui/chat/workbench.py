@@ -55,7 +55,7 @@ class Workbench:
             self._store = await asyncio.to_thread(Store, self._paths.database)
         except StoreError as error:
             problems.append(error)
-            self._store = Store(None)
+            self._store = await asyncio.to_thread(Store.copy_of, self._paths.database)
         conversation = Conversation.new()
         try:
             if latest := await asyncio.to_thread(self._store.latest):
@@ -77,6 +77,8 @@ class Workbench:
     async def close(self, *, unload: bool) -> tuple[str, ...]:
         """End the engines that only this program uses, or leave them all to their idle timeout;
         the names of those that live on."""
+        if self._session and self._store:
+            await self._session.keep()
         stay = await self._pool.close(unload=unload)
         store, self._store = self._store, None
         if store:
@@ -145,10 +147,13 @@ class Workbench:
         return engine
 
     async def reload(self) -> Engine:
-        """Load the chosen model with the settings that hold now, in place of the engine it has."""
+        """Load the chosen model with the settings that hold now, from the file that is there now, in
+        place of the engine it has."""
+        if self.current and self.current.problem:
+            self.current = await asyncio.to_thread(describe, self.current.path, self.current.name, self._headers)
         engine = self.engine
         if engine:
-            if engine.alive and self.reload_pending:
+            if engine.alive and (self.reload_pending or await asyncio.to_thread(self._pool.replaced, engine)):
                 await engine.unload()
             self._pool.dismiss(engine)
         self._engine = None
@@ -162,7 +167,8 @@ class Workbench:
 
     async def discover(self) -> None:
         """Notice the engines that other programs have started or ended."""
-        await self._pool.scan()
+        with contextlib.suppress(LlamaTuiError):  # of a folder that is not to be used, loading tells
+            await self._pool.scan()
 
     # Settings
 
