@@ -12,6 +12,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from llama_tui.engine.process import engine_place
 from llama_tui.engine.protocol import (
     VERSION,
@@ -45,7 +47,8 @@ MIB = 2**20
 
 class ScriptedEngine:
     """Listens where the engine of `model` would. `answer` is sent token by token; then the answer
-    ends, or with `then="hang"` stays open, or with `then="die"` the connection breaks."""
+    ends, or with `then="hang"` stays open, or with `then="die"` the connection breaks. With `refusal`
+    that is what every question gets. `prompt` is its tokens, and how many of them are reused."""
 
     def __init__(
         self,
@@ -55,13 +58,16 @@ class ScriptedEngine:
         *,
         then: str = "finish",
         failure: Failed | None = None,
+        refusal: Failed | None = None,
         params: dict[str, Value] | None = None,
+        prompt: tuple[int, int] = (24, 0),
     ) -> None:
         private(paths.runtime)
         self._params = {**defaults("load"), **(params or {})}
         self.place = engine_place(paths, model, self._params)
         self._model = model
-        self._answer, self._then, self._failure = answer, then, failure
+        self._answer, self._then, self._failure, self._refusal = answer, then, failure, refusal
+        self._prompt = prompt
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._listening = threading.Event()
@@ -130,7 +136,10 @@ class ScriptedEngine:
                     pass
 
     def _generate(self, writer: asyncio.StreamWriter, id: int, name: str) -> None:
-        writer.write(encode(Started(id, name, 0, 24, 0, 7, 2048)))
+        if self._refusal:
+            writer.write(encode(msgspec.structs.replace(self._refusal, id=id, generation=name)))
+            return
+        writer.write(encode(Started(id, name, 0, *self._prompt, 7, 2048)))
         for count, text in enumerate(self._answer, 1):
             writer.write(encode(Token(id, name, count, text, count)))
         if self._then == "finish":

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
 from llama_tui.engine.protocol import AnswerEvent, Message
-from llama_tui.errors import BadModelFile, EngineError
+from llama_tui.errors import BadModelFile, ContextOverflow, EngineError
 from llama_tui.library import names
 from llama_tui.library.scan import Headers, ModelFile, builtin, describe, scan
 from llama_tui.paths import Paths
@@ -20,6 +20,8 @@ from llama_tui.settings.values import Value, Values
 
 _STATE_SECONDS = 2.0
 """An engine tells its state as soon as it is asked; a hung one never does."""
+
+_NOBODY_TO_ASK = 'context_full = "ask" can ask in the chat alone; here it must be drop_oldest, drop_middle or stop.'
 
 
 class Access:
@@ -102,6 +104,10 @@ class Access:
                         begun = True
                         yield event
                 return
+            except ContextOverflow as error:
+                if error.cuts:
+                    error.hint = f"{_NOBODY_TO_ASK} {error.hint}"
+                raise
             except EngineError:
                 # Its idle timeout was over in the moment that it was asked: load it again.
                 if begun or last or engine.end_reason is None:

@@ -16,7 +16,7 @@ from llama_tui.chat.session import ChatEvent, ChatSession
 from llama_tui.chat.store import Listed, Store
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
-from llama_tui.errors import EngineError, LlamaTuiError, ModelNameError, StoreError
+from llama_tui.errors import ContextOverflow, EngineError, LlamaTuiError, ModelNameError, StoreError
 from llama_tui.library import names
 from llama_tui.library.gguf import read_header
 from llama_tui.library.scan import Headers, ModelFile, builtin, describe, scan
@@ -223,20 +223,33 @@ class Workbench:
         """The conversation that is shown."""
         return self.session.conversation
 
-    def send(self, text: str) -> AsyncGenerator[ChatEvent, None]:
-        """Ask the chosen model."""
-        return self.session.send(text, self._model_name, self.load, self._sampling())
+    def send(self, text: str, context_full: str | None = None) -> AsyncGenerator[ChatEvent, None]:
+        """Ask the chosen model; `context_full` stands in for its setting this once."""
+        return self.session.send(text, self._model_name, self.load, self._sampling(context_full))
 
-    def retry(self) -> AsyncGenerator[ChatEvent, None]:
+    def retry(self, context_full: str | None = None) -> AsyncGenerator[ChatEvent, None]:
         """Another answer of the chosen model to the last question."""
-        return self.session.retry(self._model_name, self.load, self._sampling())
+        return self.session.retry(self._model_name, self.load, self._sampling(context_full))
+
+    def larger_context(self, refused: ContextOverflow) -> int | None:
+        """The n_ctx, doubled as often as need be, that would hold what was refused with as great a
+        share for the reply; None where the model is not trained for so much."""
+        state = self.engine.state if self.engine else None
+        trained = state.model.n_ctx_train if state and state.model else 0
+        n_ctx = refused.n_ctx
+        while n_ctx < trained:
+            n_ctx = min(2 * n_ctx, trained)
+            if refused.prompt_tokens + refused.reply_room * n_ctx / refused.n_ctx <= n_ctx:
+                return n_ctx
+        return None
 
     @property
     def _model_name(self) -> str:
         return names.canonical(self.current.path, self.settings.model_dirs()) if self.current else ""
 
-    def _sampling(self) -> dict[str, Value]:
-        return sampling({name: setting.value for name, setting in self.resolved().items()})
+    def _sampling(self, context_full: str | None) -> dict[str, Value]:
+        values = {name: setting.value for name, setting in self.resolved().items()}
+        return sampling({**values, "context_full": context_full or values["context_full"]})
 
     async def resume(self) -> AsyncGenerator[ChatEvent, None]:
         """Fetch what engines went on writing after this conversation's program ended, and close

@@ -93,6 +93,7 @@ class _Run:
         self._unload = unload
         self._narrator = Narrator()
         self._stopped: int | None = None
+        self._started: Started | None = None
 
     async def go(self) -> int:
         """Make the answer; returns the exit code."""
@@ -145,7 +146,7 @@ class _Run:
                     if isinstance(event, Finished):
                         self._outlet.end_line()
                         await self._outlet.drain()
-                        self._narrator.line(_figures(event))
+                        self._narrator.line(_figures(event, self._started))
         finally:
             await access.close(unload=self._unload)
         return Exit.OK
@@ -168,9 +169,10 @@ class _Run:
             case Queued(place=place):
                 self._narrator.status(f"waiting, {place} before it")
             case Started(prompt_tokens=total, reused_tokens=reused):
-                self._narrator.status(f"reading {total:,} tokens, {reused:,} reused")
+                self._started = event
+                self._narrator.status(f"reading {total:,} tokens · reused {reused:,} of {total:,}")
             case Prefilled(done=done, total=total):
-                self._narrator.status(f"reading {done:,} / {total:,} tokens")
+                self._narrator.status(f"reading {done:,} of {total:,} tokens")
             case Token(text=text):
                 self._narrator.hush()
                 if not self._json:
@@ -183,10 +185,14 @@ class _Run:
             self._outlet.text(msgspec.json.encode(event).decode() + "\n")
 
 
-def _figures(event: Finished) -> str:
+def _figures(event: Finished, started: Started | None) -> str:
     parts = [f"{event.completion_tokens:,} tokens"]
     if event.tokens_per_second is not None:
         parts.append(f"{event.tokens_per_second:.0f} tok/s")
     if event.first_token_seconds is not None:
         parts.append(f"first {event.first_token_seconds:.2f} s")
-    return " · ".join([*parts, event.reason])
+    reason: str = event.reason
+    if reason == "length" and started:
+        full = event.prompt_tokens + event.completion_tokens >= started.n_ctx
+        reason = f"length: n_ctx of {started.n_ctx:,} is full" if full else "length: max_tokens is reached"
+    return " · ".join([*parts, reason])

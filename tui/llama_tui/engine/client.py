@@ -100,10 +100,15 @@ class EngineClient:
                     yield event
 
     def generate(
-        self, name: str, messages: tuple[Message, ...], params: dict[str, Value], tools: tuple[dict[str, Any], ...] = ()
+        self,
+        name: str,
+        messages: tuple[Message, ...],
+        params: dict[str, Value],
+        tools: tuple[dict[str, Any], ...] = (),
+        left_out: tuple[int, ...] = (),
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`."""
-        return self._generation(Generate(self._next(), name, messages, params, tools))
+        return self._generation(Generate(self._next(), name, messages, params, tools, left_out))
 
     def attach(self, name: str, after: int = -1) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer that was asked for before, those after seq `after`."""
@@ -216,7 +221,14 @@ def error_of(event: Failed) -> EngineError:
     """The error that a `Failed` event stands for."""
     match event.code:
         case "context":
-            return ContextOverflow(event.message, event.hint, event.prompt_tokens, event.n_ctx)
+            return ContextOverflow(
+                event.message,
+                event.hint,
+                event.prompt_tokens,
+                event.n_ctx,
+                reply_room=event.reply_room,
+                cuts=event.cuts,
+            )
         case "load":
             return LoadFailed(event.message, event.hint, event.log)
         case "missing":

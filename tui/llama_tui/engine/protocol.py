@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from llama_tui.errors import Cut
 from llama_tui.settings.values import Value
 
 VERSION = 2
@@ -75,14 +76,17 @@ class Watch(msgspec.Struct, frozen=True, tag="watch"):
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Ask for an answer. The client names the generation, so that it can record it beforehand.
-    `tools` are JSON schemas of functions, as chat templates take them. Answers are made one after
-    another; with 256 requests waiting, one more is refused."""
+    `tools` are JSON schemas of functions, as chat templates take them. `left_out` are the places of
+    the messages that the answer before was made without: while that still suffices, the same are
+    left out again, so that the KV cache stays of use. Answers are made one after another; with 256
+    requests waiting, one more is refused."""
 
     id: int
     generation: str
     messages: tuple[Message, ...]
     params: dict[str, Value]
     tools: tuple[dict[str, Any], ...] = ()
+    left_out: tuple[int, ...] = ()
 
 
 class Attach(msgspec.Struct, frozen=True, tag="attach"):
@@ -191,10 +195,20 @@ class Queued(msgspec.Struct, frozen=True, tag="queued"):
     place: int
 
 
+class Omission(msgspec.Struct, frozen=True):
+    """The places of the messages that an answer is made without, and the tokens that they would have
+    needed. `how` is the value of `context_full` that chose them."""
+
+    how: str
+    places: tuple[int, ...]
+    tokens: int
+
+
 class Started(msgspec.Struct, frozen=True, tag="started"):
     """The prompt is rendered: its size, how many of its tokens are still in the KV cache, and the
     seed with which the same answer can be made again. `template` says whether the model's own chat
-    template made it; where that could not, `notice` says why in words for a person."""
+    template made it; where that could not, `notice` says why in words for a person. `left_out` is
+    what of the conversation did not fit."""
 
     id: int
     generation: str
@@ -205,6 +219,7 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     n_ctx: int
     template: Literal["model", "fallback"] = "model"
     notice: str = ""
+    left_out: Omission | None = None
 
 
 class Prefilled(msgspec.Struct, frozen=True, tag="prefilled"):
@@ -275,8 +290,9 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """A request that came to nothing; with id 0 it is the connection, which ends. `prompt_tokens`
-    and `n_ctx` come with code "context"."""
+    """A request that came to nothing; with id 0 it is the connection, which ends. What stands from
+    `prompt_tokens` on comes with code "context"; `cuts` where `context_full` is "ask" and there is
+    something to choose from."""
 
     id: int
     code: FailureCode
@@ -287,6 +303,8 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     log: tuple[str, ...] = ()
     prompt_tokens: int = 0
     n_ctx: int = 0
+    reply_room: int = 0
+    cuts: tuple[Cut, ...] = ()
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):

@@ -14,6 +14,7 @@ from textual.containers import Container, Vertical
 from textual.screen import Screen
 from textual.widget import Widget
 
+from llama_tui.chat.conversation import Conversation
 from llama_tui.chat.session import ChatEvent, ChatSession, SendRefused, TurnEnded
 from llama_tui.chat.workbench import Workbench
 from llama_tui.engine.devices import DeviceMemory, Machine
@@ -25,6 +26,7 @@ from llama_tui.settings.values import Value
 from llama_tui.ui import clipboard
 from llama_tui.ui.bindings import KeyTable, short_key
 from llama_tui.ui.screens.chats import ChatList
+from llama_tui.ui.screens.context import ContextScreen
 from llama_tui.ui.screens.help import HelpScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.widgets.chat import ChatPane
@@ -260,16 +262,46 @@ class MainScreen(Screen[None]):
         """Show an answer while it is made. One that was left for another conversation goes on to
         its end unseen, so that it is kept whole."""
         conversation = self.workbench.conversation
+        refused: SendRefused | None = None
         async with contextlib.aclosing(making) as events:
             async for event in events:
                 if self.workbench.conversation is conversation:
                     self.chat.apply(conversation, event)
                     if isinstance(event, TurnEnded) and event.turn.trouble:
                         self._told_of = self.workbench.engine
+                    if isinstance(event, SendRefused) and event.error.cuts:
+                        refused = event
                     self._show_status()
                 elif isinstance(event, SendRefused) and not self.chat.prompt.text:
                     self.chat.prompt.load(event.text)
         self._show_status()
+        if refused:
+            self._make_room(conversation, refused)
+
+    @work(group="context", exclusive=True)
+    async def _make_room(self, conversation: Conversation, refused: SendRefused) -> None:
+        """Ask what to leave out of a conversation that does not fit, and send again what was refused."""
+        workbench, prompt = self.workbench, self.chat.prompt
+        screen = ContextScreen(refused.error, workbench.larger_context(refused.error), self._keys)
+        choice = await self._app.push_screen_wait(screen)
+        if choice and choice.always:
+            await self._set("context_full", choice.context_full)
+        if choice is None or choice.context_full == "stop":
+            self.chat.tell(refused.error)
+            return
+        try:
+            if choice.n_ctx:
+                await self._set("n_ctx", choice.n_ctx)
+                if workbench.resolved()["n_ctx"].value != choice.n_ctx:
+                    return  # a flag or a variable decides, as has just been said
+                await workbench.reload()
+        except LlamaTuiError as error:
+            self.chat.tell(error)
+            return
+        if workbench.conversation is conversation and workbench.session.answering is None:
+            prompt.load(prompt.message.removeprefix(refused.text.strip()).strip())
+            how = choice.context_full
+            self.answer(workbench.send(refused.text, how) if refused.text else workbench.retry(how))
 
     def action_stop(self) -> None:
         """Stop the answer, else the loading, else close what lies over the chat."""
@@ -308,7 +340,7 @@ class MainScreen(Screen[None]):
     def _idle(self) -> bool:
         """Whether an answer can be begun; says why not."""
         if self._open.is_set() and self.workbench.session.answering:
-            self.notify(f"An answer is being written; {self._key('chat.stop')} stops it.", markup=False, timeout=3)
+            self.notify(f"An answer is being written; {self._key('chat.stop')} stops it.", timeout=3)
         return self._open.is_set() and self.workbench.session.answering is None
 
     def action_new_chat(self) -> None:
@@ -343,7 +375,7 @@ class MainScreen(Screen[None]):
             return
         answers = [turn for turn in self.workbench.conversation.path() if turn.role == "assistant" and turn.content]
         said = await clipboard.copy(self._app, answers[-1].content) if answers else "There is no answer to copy yet"
-        self.notify(said, markup=False, timeout=3)
+        self.notify(said, timeout=3)
 
     # Models
 
@@ -399,7 +431,7 @@ class MainScreen(Screen[None]):
         """Read the model folders again."""
         await self.workbench.rescan()
         self.show_engines()
-        self.notify(f"{len(self.workbench.files)} models", markup=False, timeout=2)
+        self.notify(f"{len(self.workbench.files)} models", timeout=2)
 
     # Parameters
 
@@ -414,7 +446,7 @@ class MainScreen(Screen[None]):
     async def _set(self, name: str, value: Value, *, reset: bool = False) -> None:
         problem = await self.workbench.set(name, value, reset=reset)
         if problem:
-            self.notify(f"{problem.message}\n{problem.hint}", severity="warning", markup=False, timeout=8)
+            self.notify(f"{problem.message}\n{problem.hint}", severity="warning", timeout=8)
         self.show_settings()
 
     def action_help(self) -> None:
