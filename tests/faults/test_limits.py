@@ -42,7 +42,7 @@ class TestMemory:
         assert error.hint
         if kilobytes > 10_000:
             assert not isinstance(error, MissingLlamaCpp), "it is installed"
-            assert "memory" in error.message + error.hint or "GiB" in error.message
+            assert "emory" in error.message + error.hint or "GiB" in error.message
             assert "n_ctx" in error.hint
         await until(lambda: all(gone(engine.pid) for engine in pool.engines))
 

@@ -13,7 +13,6 @@ import pytest
 
 from llama_tui.chat.session import ChatEvent, ChatSession, TurnGrew, TurnWaits
 from llama_tui.chat.store import Store
-from llama_tui.engine import client as client_module
 from llama_tui.engine import engine as engine_module
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
@@ -40,7 +39,7 @@ def store(paths: Paths) -> Iterator[Store]:
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped engine never answers: how long it is waited for is not what is tried here."""
     monkeypatch.setattr(engine_module, "_STOP_SECONDS", 0.5)
-    monkeypatch.setattr(client_module, "_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(engine_module, "_HEED_SECONDS", 0.5)
 
 
 class Victim:
@@ -130,12 +129,13 @@ async def test_an_answer_says_what_ended_it_and_keeps_what_came(
     gate.touch()
     for victim, events in zip(victims, told, strict=True):
         answer = ended(events)
-        assert answer.ending == "died", (victim.number, answer)
+        stopped = victim.number == signal.SIGSTOP
+        assert answer.ending == ("cancelled" if stopped else "died"), (victim.number, answer)
         assert answer.content == grown(events)
         assert bool(answer.content) == (phase == "generating")
         assert answer.trouble
-        name = signal.SIGKILL.name if victim.number == signal.SIGSTOP else victim.number.name
-        assert f"({name}) while {DOING[phase]}" in answer.trouble.message
+        words = "did not stop" if stopped else f"({victim.number.name}) while {DOING[phase]}"
+        assert words in answer.trouble.message
         assert answer.trouble.hint
         assert store.load(victim.session.conversation.id).path()[-1] == answer
     await answered(await victims[0].engine())
@@ -150,8 +150,11 @@ async def test_at_rest_it_is_told_or_found_out(pool: Pool, store: Store, tiny_mo
         if number == signal.SIGSTOP:
             assert engine.alive
             assert await engine.unload()
+            assert engine.condition == "unloaded"
+            assert gone(engine.pid)
+            continue
         await until(lambda engine=engine: engine.condition == "died" and gone(engine.pid))
         assert engine.error
-        assert ("SIGKILL" if number == signal.SIGSTOP else number.name) in engine.error.message
+        assert number.name in engine.error.message
         assert engine.error.hint
     await answered(await victims[0].engine())

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from llama_tui.engine import engine as engine_module
@@ -19,7 +20,8 @@ from llama_tui.engine import pool as pool_module
 from llama_tui.engine import process as process_module
 from llama_tui.engine.client import EngineClient
 from llama_tui.engine.pool import Pool
-from llama_tui.engine.process import engine_place, engine_process, find_process
+from llama_tui.engine.process import engine_place
+from llama_tui.engine.silent import engine_process
 from llama_tui.errors import EngineError, LlamaTuiError
 from llama_tui.paths import Paths
 from tests.engine.conftest import PATIENCE, load_params, ready, until
@@ -143,8 +145,11 @@ class TestHangs:
         other = Pool(paths, lambda _engine: None)
         with pytest.raises(EngineError, match=f"process {engine.pid}") as caught:
             await other.acquire("tiny", tiny_model, load_params())
-        assert f"kill -9 {engine.pid}" in caught.value.hint
-        os.kill(engine.pid, signal.SIGKILL)  # as it says
+        assert f"llama-tui stop {engine.pid}" in caught.value.hint
+        stopped = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "llama_tui", "stop", str(engine.pid), stdout=asyncio.subprocess.DEVNULL
+        )
+        assert await stopped.wait() == 0
         await until(lambda: gone(engine.pid))
         again = await other.acquire("tiny", tiny_model, load_params())
         await answered(again)
@@ -179,12 +184,9 @@ class TestProcessIds:
     ) -> None:
         monkeypatch.setattr(engine_module, "_STOP_SECONDS", 0.2)
         engine = await ready(await pool.acquire("tiny", tiny_model, load_params()))
-        assert engine_process(engine.pid, engine.place.socket)
-        assert engine_process(engine.pid, engine.place.socket.with_name("other.sock")) is None
-        assert engine_process(os.getpid(), engine.place.socket) is None
-        found = find_process(engine.place.socket)
-        assert found
-        assert found.pid == engine.pid
+        assert engine_process(engine.pid, engine.spec)
+        assert engine_process(engine.pid, msgspec.structs.replace(engine.spec, socket="another")) is None
+        assert engine_process(os.getpid(), engine.spec) is None
         other = Pool(paths, lambda _engine: None)
         await other.scan()
         (theirs,) = other.engines

@@ -26,6 +26,7 @@ from llama_tui.engine.protocol import (
     Finished,
     Generate,
     Hello,
+    Keep,
     Memory,
     ModelInfo,
     Phase,
@@ -130,7 +131,7 @@ class ScriptedEngine:
                         return
                     if self._then == "finish":
                         writer.write(encode(self._state(watch, "ready")))
-                case Cancel(id) | Configure(id) | Unload(id):
+                case Cancel(id) | Configure(id) | Keep(id) | Unload(id):
                     writer.write(encode(Done(id)))
                 case _:
                     pass

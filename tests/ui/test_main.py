@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sqlite3
 import threading
@@ -32,16 +31,6 @@ from tests.ggufs import CHATML, write_tiny_llama
 from tests.ui.program import leave, program, until
 
 ENDLESS: dict[str, Value] = {"ignore_eos": True, "n_ctx": 32768}
-
-
-@pytest.fixture
-def models(tmp_path: Path, tiny_model: Path) -> Path:
-    """A folder with two models, one of them named to be parsed as markup."""
-    folder = tmp_path / "models"
-    folder.mkdir()
-    shutil.copy(tiny_model, folder / "tiny.gguf")
-    shutil.copy(tiny_model, folder / "odd [bold] [.gguf")
-    return folder
 
 
 @asynccontextmanager
@@ -514,7 +503,7 @@ async def test_slash_filters_the_pane_and_esc_shows_everything_again(paths: Path
 async def test_a_click_on_a_model_loads_it(paths: Paths, models: Path) -> None:
     app = program(paths, "tiny", models)
     async with running(app) as pilot:
-        names = [row.file.name for row in app.main.model_rows()]
+        names = [row.file.name for row in app.main.side.rows()]
         await pilot.click(ModelList, offset=(4, 2 * names.index("odd [bold] [")))
         await until(lambda: app.workbench.current and app.workbench.current.name == "odd [bold] [")
         await until(lambda: app.workbench.engine and app.workbench.engine.condition == "ready")

@@ -150,6 +150,7 @@ class ChatSession:
 
     async def resume(self, turn: Turn, engine: Engine) -> AsyncGenerator[ChatEvent, None]:
         """Fetch the rest of an answer that an engine went on making while nobody listened."""
+        self._stop.clear()
         whole = self.conversation.replace(msgspec.structs.replace(turn, content="", reasoning=""))
         yield TurnRestarted(whole)
         async with contextlib.aclosing(self._follow(whole, engine, engine.attach(turn.id), turn)) as events:
@@ -295,7 +296,8 @@ class ChatSession:
         except ContextOverflow:
             raise
         except EngineDied as error:
-            ending, trouble = "died", _trouble(error)
+            # A stop that an engine did not heed has ended its process: that is still a stop.
+            ending, trouble = "cancelled" if self._stop.is_set() else "died", _trouble(error)
         except EngineError as error:
             ending, trouble = "failed", _trouble(error)
         finally:

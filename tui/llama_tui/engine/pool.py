@@ -6,21 +6,16 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from llama_tui.engine.client import ConnectionLost, EngineClient
 from llama_tui.engine.engine import Engine
-from llama_tui.engine.process import (
-    EnginePlace,
-    EngineProcess,
-    engine_place,
-    find_process,
-    place_of_socket,
-    post_mortem,
-    remove_stale,
-    spawn,
-)
+from llama_tui.engine.post_mortem import post_mortem
+from llama_tui.engine.process import EnginePlace, EngineProcess, engine_place, place_of_socket, remove_stale, spawn
 from llama_tui.engine.protocol import EngineSpec
+from llama_tui.engine.silent import SilentEngine, silent_engines
 from llama_tui.errors import BadModelFile, EngineError, LlamaTuiError, ProtocolError
 from llama_tui.paths import Paths, trusted
 from llama_tui.settings.values import Value
@@ -31,6 +26,24 @@ _ATTACH_SECONDS = 5.0
 _DISCOVER_SECONDS = 2.0
 _SILENT_SECONDS = 60.0
 _REAP_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Staying:
+    """An engine that goes on after this program has let go of it, and why: it is pinned, others use
+    it, or it is left to its idle timeout; with "forever" it has none."""
+
+    name: str
+    pid: int
+    why: Literal["kept", "shared", "idle", "forever"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """What became of the engines when this program let go of them."""
+
+    ended: tuple[str, ...] = ()
+    stay: tuple[Staying, ...] = ()
 
 
 class Pool:
@@ -64,16 +77,17 @@ class Pool:
             return False
         return place.socket.name != engine.place.socket.name
 
+    async def silent(self) -> tuple[SilentEngine, ...]:
+        """The engines that did not answer when the directory was last scanned."""
+        return await asyncio.to_thread(silent_engines, self._paths, list(self._silent))
+
     async def acquire(self, name: str, path: Path, params: dict[str, Value]) -> Engine:
         """Attach to the engine of this file with these load parameters, or start it.
 
         Returns as soon as the engine answers; the model may still be loading. Raises
         `BadModelFile` where the file is gone, `LlamaTuiError` where no engine can be started.
         """
-        try:
-            place = engine_place(self._paths, path, params)
-        except OSError as error:
-            raise BadModelFile(f"{path} cannot be read: {error.strerror}", "Choose another model.") from error
+        place = self._place(path, params)
         async with self._connecting:
             known = self._engines.get(place.socket)
             if known and known.alive:
@@ -116,13 +130,12 @@ class Pool:
         )
 
     async def _silent_engine(self, spec: EngineSpec, place: EnginePlace) -> EngineError | None:
-        process = await asyncio.to_thread(find_process, place.socket)
-        if process is None:
-            return None
-        return EngineError(
-            f"The engine of {spec.name} (process {process.pid}) does not answer.",
-            f"It may be stopped or hang. Run `kill -9 {process.pid}`, then load the model again.",
-        )
+        for hung in await asyncio.to_thread(silent_engines, self._paths, [place.socket]):
+            return EngineError(
+                f"The engine of {spec.name} (process {hung.pid}) does not answer.",
+                f"It may be stopped or hang. Run `llama-tui stop {hung.pid}`, then load the model again.",
+            )
+        return None
 
     def _add(self, place: EnginePlace, client: EngineClient, process: EngineProcess | None) -> Engine:
         engine = self._engines[place.socket] = Engine(place, client, process, self._changed)
@@ -142,6 +155,7 @@ class Pool:
         except OSError:
             return
         now = time.monotonic()
+        self._silent = {path: until for path, until in self._silent.items() if path in sockets}
         unknown = [
             path
             for path in sockets
@@ -164,6 +178,7 @@ class Pool:
             # It hangs, or speaks another version: not asked again for a while.
             self._silent[path] = time.monotonic() + _SILENT_SECONDS
             return
+        self._silent.pop(path, None)
         known = self._engines.get(path)
         if known and known.alive:  # it was attached to meanwhile
             await client.close()
@@ -176,14 +191,49 @@ class Pool:
             del self._engines[engine.place.socket]
             self._on_change(engine)
 
-    async def close(self, *, unload: bool) -> tuple[str, ...]:
-        """Let go of every engine. With `unload`, end those that this program started and nobody
-        else uses; the names of those that live on."""
-        stay: list[str] = []
+    async def replace(self, name: str, path: Path, params: dict[str, Value]) -> Engine:
+        """As `acquire`, but engines of this file that run with other load parameters are ended first,
+        whoever uses them. The new one is pinned where one of those was."""
+        place = self._place(path, params)
+        resolved = await asyncio.to_thread(path.resolve)
+        others = [engine for engine in self.of_file(resolved) if engine.alive and engine.place.socket != place.socket]
+        kept = any(engine.kept for engine in others)
+        for engine in others:
+            await engine.unload()
+            self.dismiss(engine)
+        engine = await self.acquire(name, path, params)
+        if kept:
+            await engine.keep(True)
+        return engine
+
+    def _place(self, path: Path, params: dict[str, Value]) -> EnginePlace:
+        try:
+            return engine_place(self._paths, path, params)
+        except OSError as error:
+            raise BadModelFile(f"{path} cannot be read: {error.strerror}", "Choose another model.") from error
+
+    async def close(self, *, unload: bool) -> Parting:
+        """Let go of every engine. With `unload`, end those that this program started, nobody else
+        uses and nobody has pinned."""
+        ended: list[str] = []
+        stay: list[Staying] = []
         for engine in self.engines:
-            ended = unload and engine.started_here and await engine.unload(unless_shared=True)
-            if engine.alive and not ended:
-                stay.append(engine.spec.name)
+            if engine.alive and unload and engine.started_here and await engine.unload(unless_shared=True):
+                ended.append(engine.spec.name)
+            elif engine.alive:
+                stay.append(_staying(engine))
             await engine.leave()
         self._engines.clear()
-        return tuple(stay)
+        return Parting(tuple(ended), tuple(stay))
+
+
+def _staying(engine: Engine) -> Staying:
+    state = engine.state
+    why: Literal["kept", "shared", "idle", "forever"] = "idle"
+    if engine.kept:
+        why = "kept"
+    elif state and state.clients > 1:
+        why = "shared"
+    elif state and state.phase == "ready" and state.idle_seconds_left is None:
+        why = "forever"
+    return Staying(engine.spec.name, engine.pid, why)

@@ -98,7 +98,8 @@ class Attach(msgspec.Struct, frozen=True, tag="attach"):
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
-    """Stop a generation, queued or running. It ends with `Finished` and reason "cancelled"."""
+    """Stop a generation, queued or running. It ends with `Finished` and reason "cancelled"; `Done`
+    comes when it has ended, so that who waits for it knows that llama.cpp has let go."""
 
     id: int
     generation: str
@@ -111,14 +112,22 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
     idle_timeout: float
 
 
+class Keep(msgspec.Struct, frozen=True, tag="keep"):
+    """Pin the engine, so that it does not unload itself however long it is unused, or let it go."""
+
+    id: int
+    keep: bool = True
+
+
 class Unload(msgspec.Struct, frozen=True, tag="unload"):
-    """End the engine. With `unless_shared` only if no other client is connected."""
+    """End the engine. With `unless_shared` only if no other client is connected and nobody has
+    pinned it."""
 
     id: int
     unless_shared: bool = False
 
 
-Request = Hello | Watch | Generate | Attach | Cancel | Configure | Unload
+Request = Hello | Watch | Generate | Attach | Cancel | Configure | Keep | Unload
 
 
 # Events
@@ -171,7 +180,7 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
 class State(msgspec.Struct, frozen=True, tag="state"):
     """How an engine is. `progress` is 0 to 1 while loading, None where it cannot be known;
     `read_bytes` is what loading has read from the disk; `idle_seconds_left` is None while it is
-    used or never unloads."""
+    used or never unloads; `kept` says that it is pinned."""
 
     id: int
     phase: Phase
@@ -183,6 +192,7 @@ class State(msgspec.Struct, frozen=True, tag="state"):
     queued: int = 0
     clients: int = 0
     idle_seconds_left: float | None = None
+    kept: bool = False
     n_past: int = 0
 
 

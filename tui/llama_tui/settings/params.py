@@ -306,6 +306,11 @@ PARAMS: tuple[Param, ...] = (
         variables=("LLAMA_CPP_MODEL_DIR",),
     ),
     _app(name="theme", type="str", default="night", help="Theme: one of the program or a file of your own."),
+    _app(
+        name="on_quit", type="choice", default="unload",
+        help="Quitting ends the engines that only this program uses, or keeps them and the answer they write.",
+        choices=("unload", "keep"),
+    ),
 )
 # fmt: on
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import msgspec
@@ -41,6 +41,7 @@ class Generation:
         self._seq = 0
         self._events: list[GenerationEvent] = []
         self._listeners: list[Listener] = []
+        self._when_ended: list[Callable[[], None]] = []
 
     @property
     def n_events(self) -> int:
@@ -63,6 +64,9 @@ class Generation:
             listener.told()
         if self.ended:
             self._listeners.clear()
+            for call in self._when_ended:
+                call()
+            self._when_ended.clear()
 
     def after(self, seq: int) -> Iterator[GenerationEvent]:
         """The events that are known now with a number above `seq`, the oldest first."""
@@ -74,6 +78,13 @@ class Generation:
         if not self.ended:
             self._listeners.append(listener)
         listener.told()
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Have something called as soon as the generation has ended."""
+        if self.ended:
+            call()
+        else:
+            self._when_ended.append(call)
 
     def forget(self, listener: Listener) -> None:
         """The listener is gone; the generation goes on."""
