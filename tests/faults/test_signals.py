@@ -77,7 +77,7 @@ class Victim:
             events.append(event)
             if isinstance(event, TurnWaits) and event.doing.startswith("waiting"):
                 await self.hurt()
-        with pytest.raises(EngineDied, match="generating"):
+        with pytest.raises(EngineDied, match=r"generating|did not stop"):
             await collect(other, PATIENT)
         return events
 

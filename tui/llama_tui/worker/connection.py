@@ -96,24 +96,27 @@ class Connection:
         generation.listen(follower)
 
     def pass_on(self, follower: _Follower) -> None:
-        """Send what a follower has not seen, or begin to wait until the client has read."""
+        """Send what a follower has not seen, or begin to wait until the client has read. While it is
+        waited for nothing is sent out of turn."""
+        if not self._catching_up and not self._send_unseen(follower):
+            self._catching_up = asyncio.create_task(self._catch_up())
+
+    def _send_unseen(self, follower: _Follower) -> bool:
+        """False when there is more to send than the client should have before it reads."""
         for event in follower.generation.after(follower.seen):
             if self._behind:
-                self._catching_up = self._catching_up or asyncio.create_task(self._catch_up())
-                return
+                return False
             follower.seen = event.seq
             self.send(msgspec.structs.replace(event, id=follower.request_id))
         if follower.generation.ended and follower in self._followers:
             self._followers.remove(follower)
+        return True
 
     async def _catch_up(self) -> None:
         with contextlib.suppress(ConnectionError):
-            while True:
+            await self._writer.drain()
+            while not all(map(self._send_unseen, tuple(self._followers))):
                 await self._writer.drain()
-                for follower in tuple(self._followers):
-                    self.pass_on(follower)
-                if not self._behind:
-                    break
         self._catching_up = None
 
     async def serve(self) -> None:
