@@ -41,6 +41,7 @@ def write_tiny_llama(
     n_ctx_train: int = 512,
     n_embd: int = 64,
     n_layer: int = 2,
+    n_head_kv: int | None = None,
     vocab: Sequence[str] = (),
     quantization: str = "F32",
     chat_template: str | None = CHATML,
@@ -59,6 +60,7 @@ def write_tiny_llama(
     ASCII character, a space or a newline, so that answers look the same on every screen; without it
     answers are full of bytes that are not UTF-8.
 
+    `n_head_kv` heads of keys and values serve all n_embd / 32 heads; None gives each its own.
     `vocab` adds whole tokens (of their own, without merges). `quantization` is one of F32, F16, BF16,
     Q8_0, Q4_0, Q4_1, Q5_0, Q5_1. `drop_tensor` and `drop_key` leave out one tensor or metadata key by its
     full name, which llama.cpp refuses with a message of its own.
@@ -75,7 +77,7 @@ def write_tiny_llama(
         f"{architecture}.block_count": n_layer,
         f"{architecture}.feed_forward_length": 2 * n_embd,
         f"{architecture}.attention.head_count": n_embd // HEAD_DIM,
-        f"{architecture}.attention.head_count_kv": n_embd // HEAD_DIM,
+        f"{architecture}.attention.head_count_kv": n_head_kv or n_embd // HEAD_DIM,
         f"{architecture}.rope.dimension_count": HEAD_DIM,
         f"{architecture}.attention.layer_norm_rms_epsilon": 1e-5,
         f"{architecture}.vocab_size": len(tokens),
@@ -95,7 +97,9 @@ def write_tiny_llama(
         del keys[drop_key]
     for key, value in keys.items():
         _add(writer, key, value)
-    for tensor, weights in _weights(tokens, types, n_embd, n_layer, seed=seed, readable=readable).items():
+    for tensor, weights in _weights(
+        tokens, types, n_embd, n_layer, n_kv=(n_head_kv or n_embd // HEAD_DIM) * HEAD_DIM, seed=seed, readable=readable
+    ).items():
         if tensor == drop_tensor:
             continue
         kind = gguf.GGMLQuantizationType[quantization if weights.ndim > 1 else "F32"]
@@ -201,7 +205,7 @@ def _tokens(vocab: Sequence[str]) -> tuple[list[str], list[int]]:
 
 
 def _weights(
-    tokens: list[str], types: list[int], n_embd: int, n_layer: int, *, seed: int, readable: bool
+    tokens: list[str], types: list[int], n_embd: int, n_layer: int, *, n_kv: int, seed: int, readable: bool
 ) -> dict[str, NDArray[np.float32]]:
     random = np.random.default_rng(seed)
 
@@ -215,8 +219,8 @@ def _weights(
         weights |= {
             block + "attn_norm.weight": ones,
             block + "attn_q.weight": matrix(n_embd, n_embd),
-            block + "attn_k.weight": matrix(n_embd, n_embd),
-            block + "attn_v.weight": matrix(n_embd, n_embd),
+            block + "attn_k.weight": matrix(n_kv, n_embd),
+            block + "attn_v.weight": matrix(n_kv, n_embd),
             block + "attn_output.weight": matrix(n_embd, n_embd),
             block + "ffn_norm.weight": ones,
             block + "ffn_gate.weight": matrix(2 * n_embd, n_embd),

@@ -113,10 +113,12 @@ class LlamaTui(App[Farewell]):
         title: str = "",
         severity: SeverityLevel = "information",
         timeout: float | None = None,
-        markup: bool = False,
+        markup: bool = True,
     ) -> None:
-        """Show a message for a while: text as it is, whoever wrote it."""
-        super().notify(sanitize(message), title=title, severity=severity, timeout=timeout, markup=markup)
+        """Show a message for a while. Markup is never parsed, though widgets ask for it unless told
+        otherwise: most messages hold what somebody else wrote."""
+        del markup
+        super().notify(sanitize(message), title=title, severity=severity, timeout=timeout, markup=False)
 
     # Themes
 

@@ -18,7 +18,7 @@ from llama_tui.worker.model import Model
 from llama_tui.worker.sampler import Sampler
 from llama_tui.worker.text import AnswerText
 
-_FLUSH_SECONDS = 0.025
+_FLUSH_SECONDS = 0.033
 """Text is handed on this often at most: a client's work per event outweighs a token's."""
 
 _ABORTED = 2
@@ -111,7 +111,7 @@ class Decoder:
     ) -> Outcome:
         """Sample until the model, a limit, a stop string or the abort flag ends it.
 
-        `text` makes text of the tokens, `emit` gets it at most every 25 ms. `constraint` holds for
+        `text` makes text of the tokens, `emit` gets it at most every 33 ms. `constraint` holds for
         the answer, not for the thoughts before it.
         """
         model, flag, context = self._model, self._flag, self._model.context

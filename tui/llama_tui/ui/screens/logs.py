@@ -176,7 +176,7 @@ class LogScreen(ModalScreen[None]):
         said = [str(account.render())] if account.display else []
         text = "\n".join([*said, *self._log.lines])
         told = await clipboard.copy(cast("App[object]", self.app), text)  # pyright: ignore[reportUnknownMemberType]
-        self.notify(told, markup=False, timeout=3)
+        self.notify(told, timeout=3)
 
 
 def _row(one: EngineLog) -> Content:

@@ -90,14 +90,14 @@ class SidePane(Vertical):
         try:
             kept = await self._workbench.keep(file)
         except EngineError as error:
-            self.notify(f"{error.message}\n{error.hint}", severity="warning", markup=False, timeout=8)
+            self.notify(f"{error.message}\n{error.hint}", severity="warning", timeout=8)
             return
         said: dict[bool | None, str] = {
             True: "stays loaded until you unload it",
             False: "unloads itself again when it is unused",
         }
         name = one_line(file.name)
-        self.notify(f"{name} {said.get(kept, 'is not loaded')}", markup=False, timeout=4)
+        self.notify(f"{name} {said.get(kept, 'is not loaded')}", timeout=4)
 
     @on(ModelList.RescanRequested)
     @work(group="scan", exclusive=True)
@@ -105,4 +105,4 @@ class SidePane(Vertical):
         """Read the model folders again."""
         await self._workbench.rescan()
         self.show()
-        self.notify(f"{len(self._workbench.files)} models", markup=False, timeout=2)
+        self.notify(f"{len(self._workbench.files)} models", timeout=2)
