@@ -47,6 +47,8 @@ from llama_tui.worker.runner import Runner
 _MOST_WAITING = 256
 """Requests that may wait for their turn; one more is refused."""
 
+_REFUSED_SECONDS = 1.0
+
 _SPARE_FILES = 64
 """Open files that the engine keeps for itself, beside one for each client."""
 
@@ -117,6 +119,9 @@ class Server:
             return
         connection = Connection(self, reader, writer)
         if len(self._connections) >= self._most_connections:
+            with contextlib.suppress(OSError, ValueError, TimeoutError):  # it hears nothing before it has spoken
+                async with asyncio.timeout(_REFUSED_SECONDS):
+                    await reader.readline()
             connection.send(
                 Failed(
                     0,
