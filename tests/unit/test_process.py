@@ -241,29 +241,29 @@ class TestRotation:
 
 
 class TestStale:
-    def test_a_socket_that_nobody_serves_is_removed(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+    async def test_a_socket_that_nobody_serves_is_removed(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         path = tmp_path_factory.mktemp("s") / "x.sock"
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(path))
-        remove_stale(path)
+        await remove_stale(path)
         assert not path.exists()
 
-    def test_one_that_is_served_stays(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+    async def test_one_that_is_served_stays(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         path = tmp_path_factory.mktemp("s") / "x.sock"
         with socket.socket(socket.AF_UNIX) as served:
             served.bind(str(path))
             served.listen(1)
-            remove_stale(path)
+            await remove_stale(path)
             assert path.exists()
 
-    def test_so_does_one_that_is_too_busy_to_answer(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+    async def test_so_does_one_that_is_too_busy_to_answer(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         path = tmp_path_factory.mktemp("s") / "x.sock"
         with socket.socket(socket.AF_UNIX) as served:
             served.bind(str(path))
             served.listen(0)
             with socket.socket(socket.AF_UNIX) as first:
                 first.connect(str(path))
-                remove_stale(path)
+                await remove_stale(path)
                 assert path.exists()
 
 

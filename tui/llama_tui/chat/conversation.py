@@ -104,11 +104,10 @@ class Conversation:
     def path(self) -> list[Turn]:
         """The turns from the first to the leaf."""
         found: list[Turn] = []
-        at = self.leaf
-        while at is not None:
-            turn = self._turns[at]
+        turn = self._turns.get(self.leaf or "")
+        while turn:  # a parent that was not kept ends the path, not the program
             found.append(turn)
-            at = turn.parent
+            turn = self._turns.get(turn.parent or "")
         return found[::-1]
 
     def ask(self, text: str) -> Turn:
@@ -189,10 +188,10 @@ class Conversation:
     def _before(self, upto: Turn) -> list[Turn]:
         """The turns that lead to a turn, the oldest first."""
         turns: list[Turn] = []
-        at = upto.parent
-        while at is not None:
-            turns.append(self._turns[at])
-            at = self._turns[at].parent
+        turn = self._turns.get(upto.parent or "")
+        while turn:
+            turns.append(turn)
+            turn = self._turns.get(turn.parent or "")
         return turns[::-1]
 
 

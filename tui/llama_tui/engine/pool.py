@@ -28,7 +28,7 @@ from llama_tui.engine.room import Policy, Room, longest_idle, unload_offer
 from llama_tui.engine.silent import SilentEngine, silent_engines
 from llama_tui.errors import BadModelFile, EngineError, LlamaTuiError, NoRoom, ProtocolError
 from llama_tui.library.scan import Headers
-from llama_tui.paths import Paths
+from llama_tui.paths import Paths, trusted
 from llama_tui.settings.values import Value
 
 _CONNECT_TRIES = 3
@@ -83,6 +83,14 @@ class Pool:
     def of_file(self, path: Path) -> tuple[Engine, ...]:
         """The engines of one model file, given by its resolved path."""
         return tuple(engine for engine in self.engines if engine.file == path)
+
+    def replaced(self, engine: Engine) -> bool:
+        """Whether another file stands where the one was that an engine has loaded."""
+        try:
+            place = engine_place(self._paths, Path(engine.spec.path), engine.spec.params)
+        except OSError:
+            return False
+        return place.socket.name != engine.place.socket.name
 
     async def silent(self) -> tuple[SilentEngine, ...]:
         """The engines that did not answer when the directory was last scanned."""
@@ -157,7 +165,7 @@ class Pool:
                 if process:
                     raise await self._failed_start(spec, place, process) from error
                 if isinstance(error, ProtocolError):
-                    raise
+                    raise await self._silent_engine(spec, place) or error from error
                 # Somebody else's engine ended just now: start our own.
         raise EngineError(f"The engine of {spec.name} does not answer.", f"Remove {place.socket} if it stays so.")
 
@@ -172,6 +180,14 @@ class Pool:
             "The machine may be overloaded: try again.",
         )
 
+    async def _silent_engine(self, spec: EngineSpec, place: EnginePlace) -> EngineError | None:
+        for hung in await asyncio.to_thread(silent_engines, self._paths, [place.socket]):
+            return EngineError(
+                f"The engine of {spec.name} (process {hung.pid}) does not answer.",
+                f"It may be stopped or hang. Run `llama-tui stop {hung.pid}`, then load the model again.",
+            )
+        return None
+
     def _add(self, place: EnginePlace, client: EngineClient, process: EngineProcess | None) -> Engine:
         engine = self._engines[place.socket] = Engine(place, client, process, self._changed)
         self._on_change(engine)
@@ -183,9 +199,10 @@ class Pool:
         self._on_change(engine)
 
     async def scan(self) -> None:
-        """Find engines that other programs have started, and remove what dead ones left."""
+        """Find engines that other programs have started, and remove what dead ones left. Raises
+        `LlamaTuiError` where the runtime directory is not this user's alone."""
         try:
-            sockets = await asyncio.to_thread(lambda: list(self._paths.runtime.glob("*.sock")))
+            sockets = await asyncio.to_thread(self._sockets)
         except OSError:
             return
         now = time.monotonic()
@@ -196,6 +213,10 @@ class Pool:
             if not ((known := self._engines.get(path)) and known.alive) and self._silent.get(path, 0) < now
         ]
         await asyncio.gather(*(self._discover(path) for path in unknown))
+
+    def _sockets(self) -> list[Path]:
+        """What listens, or did. In another one's folder they could serve whatever they like."""
+        return list(self._paths.runtime.glob("*.sock")) if trusted(self._paths.runtime) else []
 
     async def settle(self) -> None:
         """Find every engine, and wait a moment until each has told its state."""
@@ -209,8 +230,8 @@ class Pool:
         try:
             client = await EngineClient.connect(path, _DISCOVER_SECONDS)
         except OSError:
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread(remove_stale, path)
+            with contextlib.suppress(OSError, LlamaTuiError):
+                await remove_stale(path)
             return
         except LlamaTuiError:
             # It hangs, or speaks another version: not asked again for a while.

@@ -140,7 +140,7 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     `tools` are JSON schemas of functions, as chat templates take them; with them the calls that the
     model makes come as `Called`. `left_out` are the places of the messages that the answer before
     was made without: while that still suffices, the same are left out again, so that the KV cache
-    stays of use."""
+    stays of use. Answers are made one after another; with 256 requests waiting, one more is refused."""
 
     id: int
     generation: str
@@ -366,8 +366,9 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """A request that came to nothing. What stands from `prompt_tokens` on comes with code "context";
-    `cuts` where `context_full` is "ask" and there is something to choose from."""
+    """A request that came to nothing; with id 0 it is the connection, which ends. What stands from
+    `prompt_tokens` on comes with code "context"; `cuts` where `context_full` is "ask" and there is
+    something to choose from."""
 
     id: int
     code: FailureCode

@@ -7,6 +7,7 @@ ImportError where it is not installed, with OSError or RuntimeError where a libr
 from __future__ import annotations
 
 import collections
+import contextlib
 import ctypes
 import importlib
 import os
@@ -49,10 +50,11 @@ class Log:
         if self._level == _DEBUG:
             return
         part = (text or b"").decode("utf-8", "replace")
-        sys.stderr.write(part)
         *lines, self._part = (self._part + part).split("\n")
         self._lines.extend((self._level, line) for line in lines if line.strip(" ."))
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # the log's disk is full
+            sys.stderr.write(part)
+            sys.stderr.flush()
 
     def tail(self, count: int = 12) -> tuple[str, ...]:
         """The last lines, oldest first."""

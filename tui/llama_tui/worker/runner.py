@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -117,9 +118,14 @@ class Runner(threading.Thread):
             self.failure = error
         except EngineError as error:
             self.failure = LoadFailed(error.message, error.hint)
+        except MemoryError:
+            self.failure = LoadFailed(
+                f"Loading {self._spec.name} failed: no more memory can be had",
+                "Try a smaller n_ctx, or raise the limit of memory (ulimit -v, the job's limit).",
+            )
         except Exception as error:
-            traceback.print_exc()
-            self.failure = LoadFailed(f"Loading {self._spec.name} failed: {error}", "See the engine's log.")
+            self.failure = LoadFailed(f"Loading {self._spec.name} failed: {error!r}", "See the engine's log.")
+            _log_exception()
         self._on_change()
         if self.failure:
             return
@@ -132,6 +138,8 @@ class Runner(threading.Thread):
         try:
             from llama_tui.worker import archive, binding, decode, model
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
+            if "failed to map segment" in str(error) or "allocate memory" in str(error):
+                raise MemoryError from error  # it is there, but the loader has no room for it
             raise MissingLlamaCpp(f"llama-cpp-python cannot be used: {error}") from error
         log = binding.Log()
         binding.initialize()
@@ -179,7 +187,7 @@ class Runner(threading.Thread):
             self._publish(
                 generation, Failed(0, "internal", f"{type(error).__name__}: {error}", "See the engine's log.")
             )
-            traceback.print_exc()
+            _log_exception()
         finally:
             with self._lock:
                 self._current = None
@@ -311,3 +319,9 @@ class Runner(threading.Thread):
                     return "", None  # where a call begins cannot be told from what is said
         check(calls)
         return calls, begins_with
+
+
+def _log_exception() -> None:
+    """Print the exception that is being handled; a log whose disk is full must not end the thread."""
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
