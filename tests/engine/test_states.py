@@ -22,7 +22,7 @@ from llama_tui.engine.protocol import Finished, Message, Started, Token
 from llama_tui.paths import Paths
 from llama_tui.settings.values import Value
 from tests.engine.conftest import GREEDY, collect, end_of, first, load_params, ready, text_of, until
-from tests.ggufs import write_tiny_cohere, write_tiny_mamba
+from tests.ggufs import write_lora, write_tiny_cohere, write_tiny_mamba
 
 LONG = (Message("user", "zq" * 200),)
 OTHER = (Message("user", "xw" * 200),)
@@ -91,6 +91,16 @@ class TestComingBack:
         assert (end.reused_tokens, end.restored) == (0, False)
         assert fresh == restored
         assert not states(paths), "a size of 0 removes what there is of the model"
+
+    async def test_not_when_an_adapter_was_replaced(self, pool: Pool, tiny_model: Path, tmp_path: Path) -> None:
+        adapter = tmp_path / "adapter.gguf"
+        for seed, restored in ((1, False), (1, True), (2, False)):
+            if not restored:
+                write_lora(adapter, seed=seed)
+            engine = await load(pool, tiny_model, lora=(str(adapter),))
+            _, end = await ask(engine, LONG, max_tokens=1)
+            assert end.restored == restored
+            await engine.unload()
 
     @pytest.mark.parametrize("how", ["idle", "asked while it answered"])
     async def test_however_it_ended(self, pool: Pool, paths: Paths, tiny_model: Path, how: str) -> None:

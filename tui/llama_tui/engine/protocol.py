@@ -18,7 +18,7 @@ import msgspec
 from llama_tui.errors import Cut
 from llama_tui.settings.values import Value
 
-VERSION = 2
+VERSION = 3
 
 LINE_LIMIT = 64 * 1024 * 1024
 """Bytes that one line may have: a long conversation fits, a runaway peer does not."""

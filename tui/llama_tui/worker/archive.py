@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import psutil
 
 from llama_tui.engine.protocol import EngineSpec
+from llama_tui.settings.items import Adapter
 from llama_tui.settings.params import load_identity
 from llama_tui.worker.binding import build
 from llama_tui.worker.decode import Decoder
@@ -173,11 +175,18 @@ def _refuse_without_memory(size: int) -> None:
         raise StateUnusable(f"its copy of {size:,} bytes needs memory that is not free")
 
 
-def fingerprint(path: str) -> str:
-    """Which file this is, asked before llama.cpp opens it: size, time of change, and a digest of
-    its beginning, middle and end, since fine-tunings of one model have the same size and header."""
+def fingerprint(spec: EngineSpec) -> str:
+    """Which files these are, the model and its adapters, asked before llama.cpp opens them."""
+    adapters = cast("tuple[str, ...]", spec.params["lora"])
+    files = [Path(spec.path), *(Adapter.of(item, spec.path).path for item in adapters)]
+    return "\n".join(_fingerprint(file) for file in files)
+
+
+def _fingerprint(path: Path) -> str:
+    """Size, time of change, and a digest of the beginning, middle and end, since fine-tunings of one
+    model have the same size and header."""
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             status = os.fstat(file.fileno())
             digest = hashlib.blake2b(digest_size=16)
             for start in (0, status.st_size // 2, status.st_size - _SAMPLE_BYTES):

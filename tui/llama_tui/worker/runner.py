@@ -144,7 +144,7 @@ class Runner(threading.Thread):
         log = binding.Log()
         binding.initialize()
         self._flag = binding.AbortFlag()
-        fingerprint = archive.fingerprint(self._spec.path)
+        fingerprint = archive.fingerprint(self._spec)
         self._model = model.Model(self._spec, log, self._loaded_so_far)
         self._decoder = decode.Decoder(self._model, self._flag)
         self._archive = archive.Archive(self._spec, fingerprint, self._model, self._decoder)
