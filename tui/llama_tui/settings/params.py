@@ -301,6 +301,15 @@ PARAMS: tuple[Param, ...] = (
         variables=("LLAMA_CPP_MODEL_DIR",),
     ),
     _app(name="theme", type="str", default="night", help="Theme: one of the program or a file of your own."),
+    _app(
+        name="paint", type="choice", default="diff", choices=("diff", "full"),
+        help="What is sent to the terminal: only what differs, or every region that may have changed.",
+    ),
+    _app(
+        name="frame_rate", type="int", default=15,
+        help="Most frames sent in a second; what keys do is sent at once.",
+        unit="frames/s", minimum=1, maximum=60,
+    ),
 )
 # fmt: on
 

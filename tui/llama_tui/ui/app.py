@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import work
-from textual.app import App
 from textual.binding import Binding, BindingType
 
 from llama_tui.chat.workbench import Workbench
@@ -17,6 +17,7 @@ from llama_tui.paths import Paths
 from llama_tui.settings.store import SettingsStore
 from llama_tui.ui.bindings import KeyGroup, KeyTable, named
 from llama_tui.ui.commands import Commands
+from llama_tui.ui.driver import PaintedApp, Painting
 from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.main import MainScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
@@ -37,7 +38,7 @@ class Farewell:
     still_loaded: tuple[str, ...] = ()
 
 
-class LlamaTui(App[Farewell]):
+class LlamaTui(PaintedApp[Farewell]):
     """Composes; the screens and the workbench do the work."""
 
     TITLE = "llama-tui"
@@ -54,7 +55,10 @@ class LlamaTui(App[Farewell]):
     def __init__(
         self, paths: Paths, settings: SettingsStore, model: str | None = None, machine: Machine | None = None
     ) -> None:
-        super().__init__()
+        values = settings.values()
+        super().__init__(Painting(values["paint"] == "diff", int(str(values["frame_rate"]))))
+        if "SSH_CONNECTION" in os.environ or "SSH_TTY" in os.environ:
+            self.animation_level = "none"
         self._paths = paths
         self._settings = settings
         self.workbench = Workbench(paths, settings, self._engines_changed)
