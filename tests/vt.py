@@ -67,6 +67,7 @@ class VirtualTerminal:
 
     def __post_init__(self) -> None:
         self.rows = [[self.fill] * self.width for _ in range(self.height)]
+        self._seen: list[list[Cell] | None] = [None] * self.height  # None: the row was drawn on since
         self.x = self.y = 0
         self.style = PLAIN
         self.top, self.bottom = 0, self.height - 1
@@ -74,7 +75,11 @@ class VirtualTerminal:
     @property
     def seen(self) -> list[list[Cell]]:
         """What is on the screen."""
-        return [[cell.seen for cell in row] for row in self.rows]
+        self._seen = [
+            [cell.seen for cell in row] if seen is None else seen
+            for row, seen in zip(self.rows, self._seen, strict=True)
+        ]
+        return [row for row in self._seen if row is not None]
 
     @property
     def text(self) -> str:
@@ -131,23 +136,27 @@ class VirtualTerminal:
         elif character == "\b":
             self.x = max(0, self.x - 1)
         elif self.y == self.bottom:
-            del self.rows[self.top]
-            self.rows.insert(self.bottom, [self._blank] * self.width)
+            self._shift(self.top, self.bottom)
         else:
             self.y = min(self.y + 1, self.height - 1)
 
     def _reverse_index(self) -> None:
         if self.y == self.top:
-            del self.rows[self.bottom]
-            self.rows.insert(self.top, [self._blank] * self.width)
+            self._shift(self.bottom, self.top)
         else:
             self.y = max(0, self.y - 1)
+
+    def _shift(self, gone: int, new: int) -> None:
+        del self.rows[gone], self._seen[gone]
+        self.rows.insert(new, [self._blank] * self.width)
+        self._seen.insert(new, None)
 
     @property
     def _blank(self) -> Cell:
         return Cell(" ", (frozenset(), "", self.style[2] if self.erases_colour else "", ""))
 
     def _erase(self, start: int, end: int) -> None:
+        self._seen[self.y] = None
         self._break(start)
         self._break(end)
         self.rows[self.y][start:end] = [self._blank] * (end - start)
@@ -164,6 +173,7 @@ class VirtualTerminal:
             row[start:x] = [Cell(" ", row[start].style)] * (x - start)
 
     def _write(self, text: str) -> None:
+        self._seen[self.y] = None
         for cluster, width in self.measure(text):
             if not width:
                 at = max(0, self.x - 1)

@@ -11,43 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_tui.ui.diff import Abilities
-from llama_tui.ui.paint import LEAVE, Painter
+from llama_tui.ui.paint import Painter
 from llama_tui.ui.pen import PLAIN, Pen, after_sgr, change, with_link
 from tests.frames import EASY, HARD, FrameMaker
-from tests.vt import Cell, VirtualTerminal, clusters
+from tests.pair import NOISE, Pair
+from tests.vt import VirtualTerminal, clusters
 
 DEVICES = [Abilities(erases, scrolls) for erases, scrolls in product((True, False), repeat=2)]
 SIZES = [(30, 10), (40, 8), (24, 14)]
-NOISE = Cell("?", (frozenset({"4"}), "31", "44", ""))
-"""What a terminal shows before anything was painted."""
-
-
-class Pair:
-    """One terminal painted by Textual, one by difference; frames may be left out for the second."""
-
-    def __init__(self, width: int, height: int, abilities: Abilities) -> None:
-        self.textual = VirtualTerminal(width, height, fill=NOISE)
-        self.ours = VirtualTerminal(width, height, fill=NOISE, erases_colour=abilities.erases)
-        self.painter = Painter(width, height, abilities)
-        self.unsure = 0
-        self.written = 0
-
-    def frame(self, frame: str, *, held: bool = False) -> None:
-        self.textual.feed(frame)
-        understood = self.painter.draw(frame)
-        if held and understood:
-            return
-        written = self.painter.difference()
-        if not understood:
-            self.unsure += 1
-            written += LEAVE + frame
-            self.painter.unsure()
-        self.written += len(written)
-        self.ours.feed(written)
-
-    def check(self) -> None:
-        assert self.ours.seen == self.textual.seen
-        assert (self.ours.x, self.ours.y) == (self.textual.x, self.textual.y)
 
 
 def play(seed: int, words: tuple[str, ...], count: int, abilities: Abilities) -> Pair:
@@ -110,7 +81,7 @@ def test_after_a_resize_and_after_doubt_nothing_is_taken_for_shown() -> None:
     pair = Pair(30, 10, Abilities())
     for frame in FrameMaker(rng, 30, 10, EASY).frames(10):
         pair.frame(frame)
-    pair.ours.rows = [[NOISE] * 30 for _ in range(10)]  # the terminal lost its screen
+    pair.ours = VirtualTerminal(30, 10, fill=NOISE)  # the terminal lost its screen
     pair.ours.style, pair.ours.x = NOISE.style, 7
     pair.painter.forget()
     pair.ours.feed(pair.painter.difference())
