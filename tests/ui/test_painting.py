@@ -23,7 +23,7 @@ ANSWER = (
     "- 日本語 and 한국어 in a list that is long enough to be wrapped in the pane that it stands in\n- 👍🏽 👩‍👩‍👧 ❤️ 🇩🇪 नमस्ते e\u0301 שלום\n\n"
     "```python\ndef add(a: int, b: int) -> int:\n    return a + b  # a comment\n```\n\n"
     "| part | cost |\n|---|---|\n| first | 12 ms |\n| second | 7 ms |\n\n" + "A paragraph goes on and on. " * 12 + "\n\n"
-) * 4
+) * 2
 TOKENS = re.findall(r"\s*\S{1,6}", ANSWER)
 
 
@@ -55,7 +55,7 @@ async def test_a_session_shows_the_same_in_every_frame(
 ) -> None:
     watch = Watch()
     monkeypatch.setattr(LlamaTui, "_display", lambda *arguments: watch.display(*arguments))
-    with ScriptedEngine(paths, guide_model, TOKENS, pace=400):
+    with ScriptedEngine(paths, guide_model, TOKENS, pace=600):
         app = program(paths)
         async with app.run_test(size=size) as pilot:
             await until(lambda: app.workbench.engine and app.workbench.engine.condition == "ready")
