@@ -17,6 +17,14 @@ from tests.ggufs import write_tiny_llama
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def signals_are_heard() -> None:
+    """A shell starts what runs in its background deaf to ctrl+c, and children inherit that."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty home; no variable of the machine reaches the program."""
@@ -47,7 +55,7 @@ def no_process_left(home: Path) -> Iterator[None]:
     yield
     if not (Path(runtime) / "llama-tui").exists():
         return  # no engine was ever started there
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while (left := _engines(runtime)) and time.monotonic() < deadline:
         time.sleep(0.02)
     for process in left:

@@ -79,7 +79,7 @@ class Terminal:
         """The screen as lines."""
         return "\n".join(self.screen.display)
 
-    def wait_for(self, wanted: str | Callable[[str], bool], seconds: float = 30) -> str:
+    def wait_for(self, wanted: str | Callable[[str], bool], seconds: float = 60) -> str:
         """Read until the screen holds a text; fails with the screen as it is."""
         shows = (lambda text: wanted in text) if isinstance(wanted, str) else wanted
         deadline = time.monotonic() + seconds
@@ -101,7 +101,7 @@ class Terminal:
         self._stream.feed(_UNKNOWN.sub(b"", data))
         return bool(data)
 
-    def wait(self, seconds: float = 15) -> int:
+    def wait(self, seconds: float = 60) -> int:
         """Read until the program has ended; its exit code, negative for a signal."""
         deadline = time.monotonic() + seconds
         while self.exit_code is None:

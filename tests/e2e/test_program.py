@@ -201,7 +201,7 @@ def test_a_narrow_terminal_folds_the_panes_and_the_same_key_opens_them(paths: Pa
 )
 def test_a_bad_flag_is_refused_with_what_is_allowed(arguments: list[str], said: str) -> None:
     assert COMMAND
-    done = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert said in done.stderr
 
@@ -215,7 +215,7 @@ def test_a_terminal_that_cannot_draw_is_refused_with_a_sentence(term: str) -> No
 
 def test_without_a_terminal_it_says_so() -> None:
     assert COMMAND
-    done = subprocess.run([COMMAND], capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run([COMMAND], capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 1
     assert "needs a terminal" in done.stderr
 

@@ -24,7 +24,7 @@ from tests.e2e.terminal import COMMAND, Terminal
 
 QUESTION = "How do I switch models?"
 ENDLESS = ("--ignore-eos", "true", "--n-ctx", "32768", "--n-threads", "1")
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(autouse=True)

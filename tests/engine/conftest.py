@@ -20,7 +20,7 @@ from llama_tui.paths import Paths
 from llama_tui.settings.params import defaults
 from llama_tui.settings.values import Value
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds that anything may take on a busy machine before a test gives up."""
 
 GREEDY: dict[str, Value] = {"temperature": 0.0}

@@ -44,7 +44,7 @@ class Wire:
 @contextmanager
 def connected(running: Running) -> Iterator[Wire]:
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(str(running.socket))
         with connection.makefile("rwb") as file:
             yield Wire(file)

@@ -34,7 +34,7 @@ def program(
     return LlamaTui(paths, settings, model, FixedMachine())
 
 
-async def until(condition: Callable[[], object], seconds: float = 20) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait for a condition; fails after a deadline."""
     async with asyncio.timeout(seconds):
         while not condition():

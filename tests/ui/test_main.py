@@ -21,6 +21,7 @@ from llama_tui.settings.values import Value
 from llama_tui.ui.app import Farewell, LlamaTui
 from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.switcher import ModelSwitcher
+from llama_tui.ui.screens.themes import ThemeList
 from llama_tui.ui.widgets.form import FieldList, ParameterForm, ValueEditor
 from llama_tui.ui.widgets.models import ModelList
 from llama_tui.ui.widgets.status import StatusLine
@@ -334,6 +335,20 @@ async def test_a_theme_is_switched_live_and_kept(paths: Paths, models: Path) -> 
         await pilot.pause()
         assert app.theme == "dawn" and app.screen.styles.background != before
     assert program(paths, "tiny", models).workbench.settings.values()["theme"] == "dawn"
+
+
+async def test_themes_are_seen_live_and_kept_only_by_enter(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        await pilot.press("f9")
+        await until(lambda: isinstance(app.screen, ThemeList))
+        await pilot.press("down")
+        await until(lambda: app.theme == "sixteen")
+        await pilot.press("escape")
+        await until(lambda: app.screen is app.main and app.theme == "night")
+        await pilot.press("f9", *"moss", "enter")
+        await until(lambda: app.screen is app.main and app.theme == "moss")
+    assert program(paths, "tiny", models).workbench.settings.values()["theme"] == "moss"
 
 
 async def test_the_palette_offers_every_action(paths: Paths, models: Path) -> None:

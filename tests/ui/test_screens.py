@@ -114,7 +114,7 @@ def test_answered(snap_compare: Snap, paths: Paths, guide_model: Path, models: P
         assert snap_compare(program(paths, models=models), terminal_size=size, run_before=asked(ended))
 
 
-@pytest.mark.parametrize("theme", ["night", "dawn"])
+@pytest.mark.parametrize("theme", ["night", "dawn", "ember", "moss", "contrast", "sixteen"])
 def test_each_theme(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, theme: str) -> None:
     with ScriptedEngine(paths, guide_model, TOKENS):
         app = program(paths, models=models, flags={"theme": theme})

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.style import Style
 
+from llama_tui.control import Sanitizer, sanitize
 from llama_tui.ui.blocks import Splitter
 from llama_tui.ui.code import Code
 from llama_tui.ui.entry import Entry
 from llama_tui.ui.look import Look
-from llama_tui.ui.text import Row, Sanitizer, chop, expand_tabs, fit, sanitize, wrap
+from llama_tui.ui.text import Row, chop, expand_tabs, fit, wrap
 from llama_tui.ui.view import EntryView
 
 LOOK = Look(**{name: Style(color=f"color({index})") for index, name in enumerate(Look.names())})

@@ -10,8 +10,10 @@ from typing import ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
+from textual.notifications import SeverityLevel
 
 from llama_tui.chat.workbench import Workbench
+from llama_tui.control import sanitize
 from llama_tui.engine.devices import Machine
 from llama_tui.paths import Paths
 from llama_tui.settings.store import SettingsStore
@@ -21,6 +23,7 @@ from llama_tui.ui.driver import PaintedApp, Painting
 from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.main import MainScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
+from llama_tui.ui.screens.themes import ThemeList
 from llama_tui.ui.theme import load_themes
 from llama_tui.ui.widgets.form import FieldList
 from llama_tui.ui.widgets.models import ModelList
@@ -49,6 +52,7 @@ class LlamaTui(PaintedApp[Farewell]):
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+p", "command_palette", "every action", id="app.palette", priority=True),
+        Binding("f9", "app.themes", "themes, seen live", id="app.themes", priority=True),
         Binding("ctrl+q", "quit", "quit", id="app.quit", priority=True),
     ]
 
@@ -65,6 +69,7 @@ class LlamaTui(PaintedApp[Farewell]):
         self.keys = KeyTable(KEY_GROUPS, settings.keys(), str(paths.config_file))
         self.main = MainScreen(self.workbench, model, machine or Machine(), self.keys)
         self.theme_names: list[str] = []
+        self._descriptions: dict[str, str] = {}
         self._repaint_due = False
 
     def get_default_screen(self) -> MainScreen:
@@ -77,6 +82,7 @@ class LlamaTui(PaintedApp[Farewell]):
         for theme in themes.themes.values():
             self.register_theme(theme)
         self.theme_names = sorted(themes.themes)
+        self._descriptions = {name: themes.descriptions[name] for name in self.theme_names}
         self._settings.problems.extend(themes.problems)
         wanted = str(self._settings.values()["theme"])
         self.theme = wanted if wanted in themes.themes else DEFAULT_THEME
@@ -85,6 +91,18 @@ class LlamaTui(PaintedApp[Farewell]):
         for number in (signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, self._leave_at_once)
 
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Show a message for a while: text as it is, whoever wrote it."""
+        super().notify(sanitize(message), title=title, severity=severity, timeout=timeout, markup=markup)
+
     # Themes
 
     @work(group="theme", exclusive=True)
@@ -92,7 +110,19 @@ class LlamaTui(PaintedApp[Farewell]):
         """Switch at once, and keep the choice."""
         self.theme = name
         if problem := await self.workbench.set("theme", name):
-            self.notify(f"{problem.message}\n{problem.hint}", severity="warning", markup=False)
+            self.notify(f"{problem.message}\n{problem.hint}", severity="warning")
+
+    def action_themes(self) -> None:
+        """Choose a theme by looking at each."""
+        if not isinstance(self.screen, ThemeList):
+            self.push_screen(ThemeList(self._descriptions, self.theme, self._preview, self.keys), self._chosen)
+
+    def _preview(self, name: str) -> None:
+        self.theme = name
+
+    def _chosen(self, name: str | None) -> None:
+        if name:
+            self.use_theme(name)
 
     # Engines
 
@@ -133,4 +163,5 @@ KEY_GROUPS = (
     KeyGroup("Parameters pane", named(FieldList.BINDINGS)),
     KeyGroup("Model switcher", named(ModelSwitcher.BINDINGS)),
     KeyGroup("Chats", named(ChatList.BINDINGS)),
+    KeyGroup("Themes", named(ThemeList.BINDINGS)),
 )

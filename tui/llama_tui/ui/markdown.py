@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from rich.segment import Segment
 from rich.style import Style
 
+from llama_tui.control import one_line, sanitize
 from llama_tui.ui.blocks import References, Unit, item_before, parser
 from llama_tui.ui.code import Code
 from llama_tui.ui.look import BOLD, ITALIC, STRIKE, UNDERLINE, Look
 from llama_tui.ui.table import Align, Cell, table
-from llama_tui.ui.text import Row, Span, expand_tabs, one_line, sanitize, wrap
+from llama_tui.ui.text import Row, Span, expand_tabs, wrap
 
 if TYPE_CHECKING:
     from markdown_it.token import Token

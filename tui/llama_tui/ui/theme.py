@@ -44,9 +44,10 @@ _SHARE = re.compile(r"(?P<color>.+?)(?:\s+(?P<percent>\d{1,3})%)?")
 
 @dataclass(slots=True)
 class ThemeSet:
-    """The themes that can be used, by name, and what was wrong with the others."""
+    """The themes that can be used, by name, what their files say of them, and what was wrong with the others."""
 
     themes: dict[str, Theme] = field(default_factory=dict[str, Theme])
+    descriptions: dict[str, str] = field(default_factory=dict[str, str])
     problems: list[SettingsError] = field(default_factory=list[SettingsError])
 
 
@@ -76,14 +77,15 @@ def load_themes(user_dir: Path, shipped: Path | None = None) -> ThemeSet:
             found.problems.append(SettingsError(f"{folder}: {error.strerror}", "The themes in it are left out."))
             continue
         for file in files:
-            theme = _read(file, found.problems)
-            if theme is not None:
+            if read := _read(file, found.problems):
+                theme, description = read
                 found.themes[theme.name] = theme
+                found.descriptions[theme.name] = description
     return found
 
 
-def _read(file: Path, problems: list[SettingsError]) -> Theme | None:
-    """One file as a theme, or None after its problems are noted."""
+def _read(file: Path, problems: list[SettingsError]) -> tuple[Theme, str] | None:
+    """One file as a theme and its description, or None after its problems are noted."""
     try:
         document = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
@@ -104,8 +106,8 @@ class _ThemeFile:
         self._problems = problems
         self._broken = False
 
-    def theme(self) -> Theme | None:
-        """The theme, or None if a value of it cannot be used."""
+    def theme(self) -> tuple[Theme, str] | None:
+        """The theme and its description, or None if a value of it cannot be used."""
         self._unknown("", self._document, KEYS)
         name = self._name()
         dark = self._document.get("dark", True)
@@ -127,7 +129,7 @@ class _ThemeFile:
         except ColorParseError as error:
             self._report("variables", str(error), COLOR_HINT)
             return None
-        return theme
+        return theme, str(description)
 
     def _name(self) -> str:
         name = self._document.get("name", self._file.stem)

@@ -9,12 +9,13 @@ from itertools import accumulate
 from rich.segment import Segment
 from rich.style import Style
 
+from llama_tui.control import Sanitizer, one_line, sanitize
 from llama_tui.ui.blocks import References, Splitter, Unit, plain_units
 from llama_tui.ui.entry import Entry
 from llama_tui.ui.growing import Growing
 from llama_tui.ui.look import Look
 from llama_tui.ui.markdown import plain, render
-from llama_tui.ui.text import Row, Sanitizer, cells, expand_tabs, fit, one_line, sanitize, wrap
+from llama_tui.ui.text import Row, cells, expand_tabs, fit, wrap
 
 MARKDOWN_LIMIT = 1_000_000
 """Characters beyond which a text is shown as it is, without reading it as Markdown."""

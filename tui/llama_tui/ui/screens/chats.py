@@ -15,10 +15,10 @@ from textual.widgets.option_list import Option
 
 from llama_tui.chat.store import Listed
 from llama_tui.chat.workbench import Workbench
+from llama_tui.control import one_line, sanitize
 from llama_tui.errors import StoreError
 from llama_tui.ui.bindings import KeyTable
 from llama_tui.ui.screens.overlay import Overlay
-from llama_tui.ui.text import one_line
 
 _TITLE_WIDTH = 44
 
@@ -60,7 +60,7 @@ class ChatList(Overlay[str | None]):
         try:
             self._all = await self._workbench.chats()
         except StoreError as error:
-            self.query_one(".keys", Static).update(f"{error.message}\n{error.hint}")
+            self.query_one(".keys", Static).update(sanitize(f"{error.message}\n{error.hint}"))
         self._show()
 
     def _show(self) -> None:
@@ -127,7 +127,7 @@ class ChatList(Overlay[str | None]):
         return True
 
     def _say(self, text: str) -> None:
-        self.query_one(".keys", Static).update(f"{text}\n{self._help}" if text else self._help)
+        self.query_one(".keys", Static).update(f"{sanitize(text)}\n{self._help}" if text else self._help)
 
 
 def _row(chat: Listed) -> Content:

@@ -308,7 +308,7 @@ class MainScreen(Screen[None]):
     def _idle(self) -> bool:
         """Whether an answer can be begun; says why not."""
         if self._open.is_set() and self.workbench.session.answering:
-            self.notify(f"An answer is being written; {self._key('chat.stop')} stops it.", markup=False, timeout=3)
+            self.notify(f"An answer is being written; {self._key('chat.stop')} stops it.", timeout=3)
         return self._open.is_set() and self.workbench.session.answering is None
 
     def action_new_chat(self) -> None:
@@ -343,7 +343,7 @@ class MainScreen(Screen[None]):
             return
         answers = [turn for turn in self.workbench.conversation.path() if turn.role == "assistant" and turn.content]
         said = await clipboard.copy(self._app, answers[-1].content) if answers else "There is no answer to copy yet"
-        self.notify(said, markup=False, timeout=3)
+        self.notify(said, timeout=3)
 
     # Models
 
@@ -399,7 +399,7 @@ class MainScreen(Screen[None]):
         """Read the model folders again."""
         await self.workbench.rescan()
         self.show_engines()
-        self.notify(f"{len(self.workbench.files)} models", markup=False, timeout=2)
+        self.notify(f"{len(self.workbench.files)} models", timeout=2)
 
     # Parameters
 
@@ -414,7 +414,7 @@ class MainScreen(Screen[None]):
     async def _set(self, name: str, value: Value, *, reset: bool = False) -> None:
         problem = await self.workbench.set(name, value, reset=reset)
         if problem:
-            self.notify(f"{problem.message}\n{problem.hint}", severity="warning", markup=False, timeout=8)
+            self.notify(f"{problem.message}\n{problem.hint}", severity="warning", timeout=8)
         self.show_settings()
 
     def action_help(self) -> None:

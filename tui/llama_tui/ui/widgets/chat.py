@@ -26,11 +26,11 @@ from llama_tui.chat.session import (
     TurnRestarted,
     TurnWaits,
 )
+from llama_tui.control import one_line
 from llama_tui.errors import EngineDied, LlamaTuiError, LoadFailed
 from llama_tui.ui.bindings import KeyTable, key_words
 from llama_tui.ui.entry import Entry
 from llama_tui.ui.present import entries_of, entries_of_turn, with_key
-from llama_tui.ui.text import one_line
 from llama_tui.ui.widgets.prompt import Prompt
 from llama_tui.ui.widgets.transcript import Transcript
 

@@ -15,11 +15,11 @@ from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from llama_tui.control import one_line, sanitize
 from llama_tui.settings.layers import Setting
 from llama_tui.settings.params import PARAMS
 from llama_tui.settings.values import BadValue, Param, Value
 from llama_tui.ui.bindings import KeyTable, key_words
-from llama_tui.ui.text import one_line
 
 _FORM = tuple(param for param in PARAMS if param.kind in ("sampling", "load"))
 _BADGES = {"default": "", "config": "config", "saved": "saved", "env": "env", "flag": "flag"}
@@ -265,9 +265,9 @@ class ParameterForm(Vertical):
         if not field:
             return
         param, setting = field.param, field.setting
-        where = f" by {setting.source}" if setting.source else ""
+        where = f" by {one_line(setting.source)}" if setting.source else ""
         lines = [
-            Content.styled(error.message, "$error") if error else Content(param.help),
+            Content.styled(sanitize(error.message), "$error") if error else Content(param.help),
             Content.styled(error.hint if error else f"Allowed: {param.allowed}", "$error" if error else "$text-muted"),
             Content.styled(
                 f"default {param.format(param.default) or '–'}{' ' + param.unit if param.unit else ''}"
@@ -276,7 +276,7 @@ class ParameterForm(Vertical):
             ),
         ]
         if field.below:
-            back = param.format(field.below.value) or "–"
+            back = one_line(param.format(field.below.value)) or "–"
             lines.append(Content.styled(f"{self._reset_key}: back to {back} ({field.below.origin})", "$text-muted"))
         self.query_one("#field-help", Static).update(Content("\n").join(lines))
         self.set_class(error is not None, "-invalid")

@@ -9,10 +9,10 @@ from textual.content import Content
 from textual.geometry import Region
 from textual.widget import Widget
 
+from llama_tui.control import one_line
 from llama_tui.engine.devices import DeviceMemory, on_device
 from llama_tui.engine.engine import Engine
 from llama_tui.library.units import short_size
-from llama_tui.ui.text import one_line
 
 _FULL, _TRACK = "█", "░"
 

@@ -16,10 +16,10 @@ from textual.message import Message
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
+from llama_tui.control import one_line
 from llama_tui.engine.engine import Condition, Engine
 from llama_tui.library.scan import ModelFile
 from llama_tui.library.units import short_count, short_size
-from llama_tui.ui.text import one_line
 
 _MARKS: dict[Condition, tuple[str, str]] = {
     "ready": ("●", "$success"),

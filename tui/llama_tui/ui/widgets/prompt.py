@@ -12,8 +12,8 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 
+from llama_tui.control import sanitize
 from llama_tui.ui.bindings import named
-from llama_tui.ui.text import sanitize
 
 PASTE_SHOWN = 20_000
 """Characters of a pasted text from which on a note stands for it, so that typing stays quick."""

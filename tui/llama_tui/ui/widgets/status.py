@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
 
-from llama_tui.ui.text import one_line
+from llama_tui.control import one_line
 
 _GAUGE = " ▁▂▃▄▅▆▇█"
 _NEARLY_FULL = 0.9
