@@ -45,9 +45,15 @@ def random_style(rng: random.Random) -> Style:
 
 
 class FrameMaker:
-    """Keeps the rows of a screen, changes them at random, and writes what changed as Textual does."""
+    """Keeps the rows of a screen, changes them at random, and writes what changed as Textual does.
 
-    def __init__(self, rng: random.Random, width: int, height: int, words: Sequence[str]) -> None:
+    `whole` rows only: terminals differ in how they leave half of a wide character.
+    """
+
+    def __init__(
+        self, rng: random.Random, width: int, height: int, words: Sequence[str], *, whole: bool = False
+    ) -> None:
+        self._whole_rows = whole
         self._rng, self.width, self.height, self._words = rng, width, height, words
         self._console = Console(color_system=rng.choice(SYSTEMS), force_terminal=True, file=io.StringIO())  # type: ignore[arg-type]
         self._styles = [None, *(random_style(rng) for _ in range(4))]
@@ -80,6 +86,8 @@ class FrameMaker:
         return y, left, right
 
     def _span(self) -> tuple[int, int]:
+        if self._whole_rows:
+            return 0, self.width
         left = self._rng.randrange(self.width - 1)
         return left, self._rng.randrange(left + 1, self.width + 1)
 
@@ -105,7 +113,7 @@ class FrameMaker:
         """Rows that move up or down, over the whole width or between panes."""
         top = self._rng.randrange(self.height - 2)
         bottom = self._rng.randrange(top + 2, self.height + 1)
-        left, right = self._rng.choice([(0, self.width), (0, self.width), (5, self.width - 6)])
+        left, right = (0, self.width) if self._whole_rows or self._rng.random() < 0.6 else (5, self.width - 6)
         by = self._rng.choice([1, 1, 1, 2, 3, -1, -2])
         before = self._rows[top:bottom]
         fresh = [self._line() for _ in range(abs(by))]

@@ -20,11 +20,11 @@ class Pair:
         self.unsure = 0
         self.written = 0
 
-    def frame(self, frame: str, *, held: bool = False) -> None:
+    def frame(self, frame: str, *, held: bool = False) -> str:
         self.textual.feed(frame)
         understood = self.painter.draw(frame)
         if held and understood:
-            return
+            return ""
         written = self.painter.difference()
         if not understood:
             self.unsure += 1
@@ -32,6 +32,7 @@ class Pair:
             self.painter.unsure()
         self.written += len(written)
         self.ours.feed(written)
+        return written
 
     def check(self) -> None:
         assert self.ours.seen == self.textual.seen

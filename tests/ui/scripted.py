@@ -75,6 +75,11 @@ class ScriptedEngine:
         self._listening = threading.Event()
         self._writers: list[asyncio.StreamWriter] = []
 
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is being sent."""
+        return self._answering is not None and not self._answering.done()
+
     def __enter__(self) -> ScriptedEngine:
         self._thread.start()
         assert self._listening.wait(10)
