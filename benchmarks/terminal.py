@@ -111,10 +111,8 @@ class TimedTerminal:
 
     def screen(self) -> str:
         """What the screen shows now."""
-        screen = None
-        for _, screen in self.replay():
-            pass
-        return "\n".join(screen.display) if screen else ""
+        screens = list(self.replay())
+        return "\n".join(screens[-1][1].display) if screens else ""
 
     def wait_for(self, text: str, seconds: float = 60) -> None:
         """Read until the screen shows a text; raises `TimeoutError` with the screen if it does not."""

@@ -37,10 +37,27 @@ KEY = "Z"
 LAST = "ENDOFANSWER"
 _QUESTION = "tell me"
 _FOLD_PANES = "\x1bOQ\x1bOR"
-_WORDS = (
-    "each layer of the model reads what the one before it wrote and adds a little of its own until the last "
-    "one names a likely next word while memory bandwidth rather than arithmetic decides how quickly that goes"
-).split()
+_WORDS = [
+    *(
+        "each",
+        "layer",
+        "of",
+        "the",
+        "model",
+        "reads",
+        "what",
+        "the",
+        "one",
+        "before",
+        "it",
+        "wrote",
+        "and",
+        "adds",
+        "a",
+    ),
+    *("little", "of", "its", "own", "until", "the", "last", "one", "names", "a", "likely", "next", "word", "while"),
+    *("memory", "bandwidth", "rather", "than", "arithmetic", "decides", "how", "quickly", "that", "goes"),
+]
 
 
 @dataclass(frozen=True, slots=True)

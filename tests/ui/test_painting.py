@@ -20,9 +20,12 @@ from tests.ui.scripted import ScriptedEngine
 
 ANSWER = (
     "## What it shows\n\nPlain text, **bold**, *slanted*, `code` and a [link](https://example.org).\n\n"
-    "- 日本語 and 한국어 in a list that is long enough to be wrapped in the pane that it stands in\n- 👍🏽 👩‍👩‍👧 ❤️ 🇩🇪 नमस्ते e\u0301 שלום\n\n"
+    "- 日本語 and 한국어 in a list that is long enough to be wrapped in the pane that it stands in\n"
+    "- 👍🏽 👩‍👩‍👧 ❤️ 🇩🇪 नमस्ते e\u0301 שלום\n\n"
     "```python\ndef add(a: int, b: int) -> int:\n    return a + b  # a comment\n```\n\n"
-    "| part | cost |\n|---|---|\n| first | 12 ms |\n| second | 7 ms |\n\n" + "A paragraph goes on and on. " * 12 + "\n\n"
+    "| part | cost |\n|---|---|\n| first | 12 ms |\n| second | 7 ms |\n\n"
+    + "A paragraph goes on and on. " * 12
+    + "\n\n"
 ) * 2
 TOKENS = re.findall(r"\s*\S{1,6}", ANSWER)
 
@@ -34,13 +37,13 @@ class Watch:
         self.pair: Pair | None = None
         self.frames = self.unsure = 0
 
-    def display(self, app: LlamaTui, screen: Screen[Any], renderable: Any) -> None:
+    def display(self, app: LlamaTui, renderable: Any) -> None:
         """In place of the app's own way to the terminal, which a test has not."""
         if not isinstance(renderable, CompositorUpdate):
             return
         size = tuple(app.size)
         if self.pair is None or self.pair.painter.size != size:
-            self.pair = Pair(*size, Abilities())
+            self.pair = Pair(app.size.width, app.size.height, Abilities())
         at = app.screen.outer_size.clamp_offset(app.cursor_position)
         before = self.pair.unsure
         self.pair.frame(renderable.render_segments(app.console) + Control.move_to(*at).segment.text)
@@ -54,7 +57,11 @@ async def test_a_session_shows_the_same_in_every_frame(
     paths: Paths, guide_model: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
     watch = Watch()
-    monkeypatch.setattr(LlamaTui, "_display", lambda *arguments: watch.display(*arguments))
+
+    def display(app: LlamaTui, _screen: Screen[Any], renderable: Any) -> None:
+        watch.display(app, renderable)
+
+    monkeypatch.setattr(LlamaTui, "_display", display)
     with ScriptedEngine(paths, guide_model, TOKENS, pace=600):
         app = program(paths)
         async with app.run_test(size=size) as pilot:

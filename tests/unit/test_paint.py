@@ -53,7 +53,7 @@ def each_alone(text: str) -> list[tuple[str, int]]:
 
 def all_narrow(text: str) -> list[tuple[str, int]]:
     """A terminal that draws emoji in one cell."""
-    return [(cluster, 1 if "👍" <= cluster else width) for cluster, width in clusters(text)]
+    return [(cluster, 1 if cluster >= "👍" else width) for cluster, width in clusters(text)]
 
 
 @pytest.mark.parametrize("measure", [each_alone, all_narrow])
@@ -96,7 +96,15 @@ def test_after_a_resize_and_after_doubt_nothing_is_taken_for_shown() -> None:
 
 @pytest.mark.parametrize(
     "frame",
-    ["\x1b[2J", "\x1b[1;1Ha\tb", "\x1b[1;1H\x07", "\x1b[1;28Htoo long", "\x1b[11;1Hbelow", "\x1b[1;1H\u0301x", "\x1b[999mx"],
+    [
+        "\x1b[2J",
+        "\x1b[1;1Ha\tb",
+        "\x1b[1;1H\x07",
+        "\x1b[1;28Htoo long",
+        "\x1b[11;1Hbelow",
+        "\x1b[1;1H\u0301x",
+        "\x1b[999mx",
+    ],
 )
 def test_a_frame_that_is_not_understood_is_refused(frame: str) -> None:
     assert not Painter(30, 10, Abilities()).draw(frame)
@@ -135,7 +143,9 @@ def test_rows_that_move_are_scrolled_by_the_terminal() -> None:
 
 pens = st.builds(
     lambda codes, link: with_link(after_sgr(PLAIN, ";".join(codes)) or PLAIN, link),
-    st.lists(st.sampled_from(["1", "2", "3", "4", "5", "7", "9", "21", "53", "31", "94", "38;5;7", "48;2;1;2;3", "100"])),
+    st.lists(
+        st.sampled_from(["1", "2", "3", "4", "5", "7", "9", "21", "53", "31", "94", "38;5;7", "48;2;1;2;3", "100"])
+    ),
     st.sampled_from(["", "", ";https://example.org", "id=3;file:///x"]),
 )
 

@@ -17,7 +17,11 @@ _TOKEN = re.compile(
     r"|(?P<newline>\n)"
 )
 
-_SURE = frozenset({"Lu", "Ll", "Lt", "Lo", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk"})
+_SURE = frozenset(
+    {*("Lu", "Ll", "Lt", "Lo", "Nd", "Nl", "No"), *("Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk")}
+)
+"""Categories of letters, digits, punctuation and signs."""
+
 _JAMO = range(0x1160, 0x1200)
 
 
@@ -125,7 +129,7 @@ class Cells:
 
     def _write(self, x: int, y: int, text: str, pen: Pen) -> int | None:
         """The column after a text, or None where it does not fit."""
-        texts = list(text) if text.isascii() else self._clusters(x, y, text)
+        texts = list(text) if text.isascii() else self._clusters(text)
         if texts is None or x + len(texts) > self.width or not 0 <= y < self.height:
             return None
         row = self.rows[y]
@@ -140,12 +144,13 @@ class Cells:
             row.texts[end] = " "
         row.texts[x:end] = texts
         blank = of_blank(pen)
-        row.pens[x:end] = (
-            [pen] * len(texts) if blank is pen or " " not in texts else [blank if cell == " " else pen for cell in texts]
-        )
+        if blank is pen or " " not in texts:
+            row.pens[x:end] = [pen] * len(texts)
+        else:
+            row.pens[x:end] = [blank if cell == " " else pen for cell in texts]
         return end
 
-    def _clusters(self, x: int, y: int, text: str) -> list[str] | None:
+    def _clusters(self, text: str) -> list[str] | None:
         """A text by cells; what combines with the cell before it does not count as known."""
         widths = [width_if_sure(character) for character in text]
         if all(width == 1 for width in widths):

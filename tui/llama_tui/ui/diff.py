@@ -122,10 +122,9 @@ def _paint_row(brush: Brush, y: int, found: list[int], new: Row, abilities: Abil
     start = end = found[0]
     runs: list[tuple[int, int]] = []
     for x in found:
-        if x > end:
-            if x - end > _GAP or not all(_fits(texts[at], pens[at], pens[end - 1]) for at in range(end, x)):
-                runs.append((start, end))
-                start = x
+        if x - end > _GAP or not all(_fits(texts[at], pens[at], pens[end - 1]) for at in range(end, x)):
+            runs.append((start, end))
+            start = x
         end = x + 1
     runs.append((start, end))
     for start, end in runs:

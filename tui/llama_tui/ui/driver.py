@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -63,10 +63,10 @@ class PaintedApp(App[Result]):
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         if self.terminal is None:
-            super()._display(screen, renderable)
+            super()._display(screen, renderable)  # pyright: ignore[reportUnknownMemberType]
         else:
             with self.terminal.frame():
-                super()._display(screen, renderable)
+                super()._display(screen, renderable)  # pyright: ignore[reportUnknownMemberType]
 
     def on_resize(self) -> None:
         """After a change of size a terminal may show anything."""
@@ -80,7 +80,7 @@ class TerminalDriver(LinuxDriver):
     def __init__(
         self, app: App[Any], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
     ) -> None:
-        super().__init__(app, debug=debug, mouse=mouse, size=size)
+        super().__init__(app, debug=debug, mouse=mouse, size=size)  # pyright: ignore[reportUnknownMemberType]
         painting = Painting()
         if isinstance(app, PaintedApp):
             app.terminal = self
@@ -150,7 +150,7 @@ class TerminalDriver(LinuxDriver):
             self._outlet.write(data)
 
     @contextlib.contextmanager
-    def frame(self) -> Iterator[None]:
+    def frame(self) -> Generator[None]:
         """What is written inside is one frame."""
         self._frame = []
         try:
@@ -217,13 +217,9 @@ class TerminalDriver(LinuxDriver):
 
 
 def abilities(environ: Mapping[str, str]) -> Abilities:
-    """What the terminal can do, as its description says; nothing where there is none."""
-    try:
-        import curses
-
-        curses.setupterm(environ.get("TERM", "dumb"), 1)
-        return Abilities(
-            erases=bool(curses.tigetflag("bce")) and bool(curses.tigetstr("ech")), scrolls=bool(curses.tigetstr("csr"))
-        )
-    except (ImportError, curses.error):
-        return Abilities(erases=False, scrolls=False)
+    """What the terminal can do, by its name: regions that scroll are as old as the VT100, but GNU screen, and what
+    names itself so without being tmux, erases in its own background in place of the present one."""
+    name = environ.get("TERM", "")
+    multiplexed = name.startswith(("screen", "tmux")) and "TMUX" not in environ
+    known = name not in ("", "dumb", "unknown", "vt52")
+    return Abilities(erases=known and not multiplexed and "STY" not in environ, scrolls=known)

@@ -38,13 +38,13 @@ PLAIN = _one(Pen())
 @lru_cache(8192)
 def after_sgr(pen: Pen, parameters: str) -> Pen | None:
     """The pen after `CSI parameters m`; None for what is not known."""
-    marks, fg, bg = set(pen.marks), pen.fg, pen.bg
+    marks, fg, bg = set[int](pen.marks), pen.fg, pen.bg
     codes = [int(code or 0) for code in parameters.split(";")]
     at = 0
     while at < len(codes):
         code = codes[at]
         if code == 0:
-            marks, fg, bg = set(), "", ""
+            marks, fg, bg = set[int](), "", ""
         elif code in _KNOWN:
             marks.add(code)
         elif code in (22, 23, 24, 25, 27, 28, 29):
