@@ -111,6 +111,21 @@ class TestCreate:
         assert response.choices[0].finish_reason == "length"
         assert response.usage.completion_tokens == 7
 
+    async def test_a_kept_engine_is_left_alone_and_a_replaced_one_hands_its_pin_on(
+        self, client: Client, model: str, paths: Paths
+    ) -> None:
+        assert await client.models.keep(model) == 0
+        first = await client.models.load(model)
+        assert await client.models.keep(model) == 1
+        await client.close(unload=True)
+        assert pids(paths) == [first.pid]
+        second = await client.models.load(model, n_ctx=512, replace=True)
+        assert pids(paths) == [second.pid] != [first.pid]
+        await client.close(unload=True)
+        assert pids(paths) == [second.pid]
+        assert await client.models.keep(model, False) == 1
+        assert await client.models.unload(model) == 1
+
     async def test_the_same_engine_answers_again_and_reuses_the_prompt(
         self, client: Client, model: str, paths: Paths
     ) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from llama_tui.engine import client as client_module
 from llama_tui.engine.client import EngineClient
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
@@ -39,6 +38,14 @@ def gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def session(pid: int) -> int | None:
+    """The session of a living process: an engine leads its own."""
+    try:
+        return None if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE else os.getsid(pid)
+    except (psutil.NoSuchProcess, ProcessLookupError, PermissionError):
+        return None
 
 
 async def answered(engine: Engine) -> None:
@@ -162,7 +169,7 @@ class TestSharing:
         engine = await ready(await pool.acquire("tiny", tiny_model, load_params()))
         theirs = await other.acquire("tiny", tiny_model, load_params())
         assert not await engine.unload(unless_shared=True)
-        assert await pool.close(unload=True) == ("tiny",)
+        assert [(one.name, one.why) for one in (await pool.close(unload=True)).stay] == [("tiny", "shared")]
         await answered(theirs)
         assert await theirs.unload(unless_shared=True)
         assert gone(theirs.pid)
@@ -234,14 +241,12 @@ class TestEnd:
         await until(lambda: gone(engine.pid))
         assert not engine.place.socket.exists()
 
-    async def test_one_that_hangs_is_killed(
-        self, pool: Pool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(client_module, "_ANSWER_SECONDS", 0.2)
+    async def test_one_that_hangs_is_killed(self, pool: Pool, tiny_model: Path) -> None:
         engine = await ready(await pool.acquire("tiny", tiny_model, load_params()))
         os.kill(engine.pid, signal.SIGSTOP)
         assert await engine.unload()
         assert gone(engine.pid)
+        assert engine.condition == "unloaded"
 
     async def test_twice_is_once(self, pool: Pool, tiny_model: Path) -> None:
         engine = await ready(await pool.acquire("tiny", tiny_model, load_params()))
@@ -275,6 +280,8 @@ class TestIdle:
         assert 0.35 < time.monotonic() - used < 3
         await until(lambda: gone(engine.pid))
         assert pool.engines == ()
+        # The processes that it started hold memory too.
+        await until(lambda: not [one for one in psutil.pids() if session(one) == engine.pid])
 
     async def test_an_answer_counts_as_use(self, pool: Pool, tiny_model: Path) -> None:
         engine = await ready(await pool.acquire("tiny", tiny_model, load_params(idle_timeout=0.2, n_ctx=65536)))
@@ -306,6 +313,87 @@ class TestIdle:
         await engine.configure(0.1)
         await until(lambda: engine.condition == "unloaded")
         assert engine.end_reason == "idle"
+
+
+class TestKept:
+    async def test_outlives_its_idle_timeout_until_it_is_let_go(
+        self, pool: Pool, other: Pool, tiny_model: Path
+    ) -> None:
+        engine = await ready(await pool.acquire("tiny", tiny_model, load_params(idle_timeout=0.5)))
+        await engine.keep(True)
+        told = 0
+
+        def count(_engine: Engine) -> None:
+            nonlocal told
+            told += 1
+
+        watching = Pool(pool._paths, count)  # pyright: ignore[reportPrivateUsage]
+        await watching.scan()
+        (theirs,) = watching.engines
+        began = time.monotonic()
+        await until(lambda: time.monotonic() - began > 1.5 and told > 5)
+        assert theirs.kept and theirs.alive
+        assert theirs.state
+        assert theirs.state.idle_seconds_left is None
+        assert [one.why for one in (await watching.close(unload=False)).stay] == ["kept"]
+        await engine.keep(False)
+        await until(lambda: engine.condition == "unloaded")
+        assert engine.end_reason == "idle"
+
+    async def test_who_started_it_does_not_end_it_by_leaving(self, pool: Pool, other: Pool, tiny_model: Path) -> None:
+        engine = await ready(await pool.acquire("tiny", tiny_model, load_params()))
+        await engine.keep(True)
+        await until(lambda: engine.kept)
+        parting = await pool.close(unload=True)
+        assert [(one.name, one.pid, one.why) for one in parting.stay] == [("tiny", engine.pid, "kept")]
+        await other.scan()
+        (found,) = other.engines
+        assert found.pid == engine.pid
+        await answered(found)
+
+    async def test_without_a_timeout_it_stays_and_says_so(self, pool: Pool, tiny_model: Path) -> None:
+        engine = await ready(await pool.acquire("tiny", tiny_model, load_params(idle_timeout=0.0)))
+        assert engine.state
+        assert engine.state.idle_seconds_left is None
+        assert not engine.kept
+        parting = await pool.close(unload=False)
+        assert [one.why for one in parting.stay] == ["forever"]
+        await pool.scan()  # for the end of the test
+
+    async def test_a_waiting_request_is_use(self, pool: Pool, tiny_model: Path, gate: Path) -> None:
+        engine = await pool.acquire("tiny", tiny_model, load_params(idle_timeout=0.2))
+        asked = asyncio.create_task(collect(engine.generate("g", HELLO, {"max_tokens": 2, "ignore_eos": True})))
+        await until(lambda: engine.state and engine.state.queued == 1)
+        gate.touch()
+        assert end_of(await asked).completion_tokens == 2
+
+    async def test_replacing_ends_those_with_other_parameters_and_keeps_the_pin(
+        self, pool: Pool, other: Pool, tiny_model: Path
+    ) -> None:
+        old = await ready(await pool.acquire("tiny", tiny_model, load_params()))
+        await old.keep(True)
+        await other.scan()
+        await until(lambda: other.engines[0].kept)
+        new = await other.replace("tiny", tiny_model, load_params(n_ctx=512))
+        assert gone(old.pid)
+        await until(lambda: new.kept)
+        assert await other.replace("tiny", tiny_model, load_params(n_ctx=512)) is new
+
+
+class TestSilent:
+    async def test_is_found_by_its_process_and_ended(self, pool: Pool, other: Pool, tiny_model: Path) -> None:
+        engine = await ready(await pool.acquire("tiny", tiny_model, load_params()))
+        os.kill(engine.pid, signal.SIGSTOP)
+        await other.scan()
+        assert other.engines == ()
+        (silent,) = await other.silent()
+        assert (silent.pid, silent.spec, silent.place.socket) == (engine.pid, engine.spec, engine.place.socket)
+        assert silent.memory.private
+        assert await asyncio.to_thread(silent.end, 5.0)
+        assert gone(engine.pid)
+        await until(lambda: engine.condition == "died")
+        assert await other.silent() == ()
+        assert silent.end(0.0), "a process that is gone is no trouble"
 
 
 class TestDeath:
@@ -379,7 +467,7 @@ class TestDeath:
         engine = await ready(await pool.acquire("tiny", tiny_model, load_params()))
         os.kill(engine.pid, signal.SIGKILL)
         await engine.unload()
-        assert gone(engine.pid)
+        await until(lambda: gone(engine.pid))
 
 
 class TestCannotStart:

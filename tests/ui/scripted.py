@@ -13,6 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from llama_tui.engine.process import engine_place
 from llama_tui.engine.protocol import (
     VERSION,
@@ -26,6 +28,7 @@ from llama_tui.engine.protocol import (
     FinishReason,
     Generate,
     Hello,
+    Keep,
     Memory,
     ModelInfo,
     Phase,
@@ -48,7 +51,8 @@ MIB = 2**20
 class ScriptedEngine:
     """Listens where the engine of `model` would. `answer` is sent token by token, at once or `pace`
     tokens a second; then the answer ends, or with `then="hang"` stays open, or with `then="die"` the
-    connection breaks."""
+    connection breaks. With `refusal` that is what every question gets. `prompt` is its tokens, and how
+    many of them are reused."""
 
     def __init__(
         self,
@@ -59,14 +63,16 @@ class ScriptedEngine:
         then: str = "finish",
         pace: float = 0,
         failure: Failed | None = None,
+        refusal: Failed | None = None,
         params: dict[str, Value] | None = None,
+        prompt: tuple[int, int] = (24, 0),
     ) -> None:
         private(paths.runtime)
         self._params = {**defaults("load"), **(params or {})}
         self.place = engine_place(paths, model, self._params)
         self._model = model
-        self._answer, self._then, self._failure = answer, then, failure
-        self._pace = pace
+        self._answer, self._then, self._failure, self._refusal = answer, then, failure, refusal
+        self._prompt, self._pace = prompt, pace
         self._answering: asyncio.Task[None] | None = None
         self.sent: list[float] = []
         """When each token of the last answer was sent, on the monotonic clock."""
@@ -138,13 +144,17 @@ class ScriptedEngine:
                 case Cancel(id) if self._pace and self._answering:
                     self._answering.cancel()
                     writer.write(encode(Done(id)))
-                case Cancel(id) | Configure(id) | Unload(id):
+                case Cancel(id) | Configure(id) | Keep(id) | Unload(id):
                     writer.write(encode(Done(id)))
                 case _:
                     pass
 
     async def _generate(self, writer: asyncio.StreamWriter, id: int, name: str, watch: int) -> None:
-        writer.write(encode(Started(id, name, 0, 24, 0, 7, 2048)))
+        if self._refusal:
+            writer.write(encode(msgspec.structs.replace(self._refusal, id=id, generation=name)))
+            writer.write(encode(self._state(watch, "ready")))
+            return
+        writer.write(encode(Started(id, name, 0, *self._prompt, 7, 2048)))
         self.sent.clear()
         began = time.monotonic()
         reason: FinishReason = "stop"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sqlite3
 import threading
@@ -15,11 +14,14 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
+from llama_tui.chat.conversation import Figures, Turn
 from llama_tui.library.scan import ModelFile
 from llama_tui.paths import Paths
 from llama_tui.settings.values import Value
 from llama_tui.ui.app import Farewell, LlamaTui
+from llama_tui.ui.present import footer_of
 from llama_tui.ui.screens.chats import ChatList
+from llama_tui.ui.screens.context import ContextScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.screens.themes import ThemeList
 from llama_tui.ui.widgets.form import FieldList, ParameterForm, ValueEditor
@@ -29,16 +31,6 @@ from tests.ggufs import CHATML, write_tiny_llama
 from tests.ui.program import leave, program, until
 
 ENDLESS: dict[str, Value] = {"ignore_eos": True, "n_ctx": 32768}
-
-
-@pytest.fixture
-def models(tmp_path: Path, tiny_model: Path) -> Path:
-    """A folder with two models, one of them named to be parsed as markup."""
-    folder = tmp_path / "models"
-    folder.mkdir()
-    shutil.copy(tiny_model, folder / "tiny.gguf")
-    shutil.copy(tiny_model, folder / "odd [bold] [.gguf")
-    return folder
 
 
 @asynccontextmanager
@@ -149,6 +141,89 @@ async def test_a_prompt_longer_than_the_context_stays_in_the_editor(paths: Paths
         await until(app.workbench.conversation.path)
         await pilot.press("escape")
         await until(lambda: answered(app))
+
+
+async def until_asked(app: LlamaTui, pilot: Pilot[Farewell]) -> str:
+    """Ask until the chat no longer fits and the program asks back; what could not be sent."""
+    for turn in range(12):
+        text = f"question {turn} " + "q" * 60
+        await ask(app, pilot, text)
+        await until(lambda: answered(app))
+        await pilot.pause()
+        if app.main.chat.prompt.text:
+            await until(lambda: isinstance(app.screen, ContextScreen) and app.screen.query(OptionList))
+            return text
+    raise AssertionError("it always fitted")
+
+
+FULL: dict[str, Value] = {"n_ctx": 256, "max_tokens": 4, "ignore_eos": True}
+
+
+async def test_a_chat_that_no_longer_fits_asks_what_to_leave_out_and_marks_it(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models, FULL)
+    async with running(app) as pilot:
+        text = await until_asked(app, pilot)
+        before = [turn.id for turn in app.workbench.conversation.path()]
+        await pilot.press("escape")
+        await until(lambda: "kept for the reply" in log(app))
+        assert app.main.chat.prompt.text == text, "nothing is lost"
+        assert [turn.id for turn in app.workbench.conversation.path()] == before
+        await pilot.press("enter")
+        await until(lambda: isinstance(app.screen, ContextScreen) and app.screen.query(OptionList))
+        await pilot.press("enter")
+        await until(lambda: len(app.workbench.conversation.path()) > len(before) and answered(app))
+        await pilot.pause()
+        assert app.main.chat.prompt.text == ""
+        answer = app.workbench.conversation.path()[-1]
+        assert answer.left_out and answer.left_out.how == "drop_oldest"
+        entries = app.main.chat.transcript.entries
+        at = next(place for place, entry in enumerate(entries) if entry.key == answer.id)
+        assert entries[at - 1].text.startswith(
+            f"{len(answer.missing)} earlier messages left out from here on · {answer.left_out.tokens:,} tokens"
+        )
+        assert entries[at - 2].text == text
+        assert answer.figures and f"of {answer.figures.prompt_tokens:,}" in entries[at].footer
+        shown = [(entry.role, entry.text) for entry in entries if entry.role != "error"]
+    again = program(paths, "tiny", models, FULL)
+    async with running(again):
+        entries = again.main.chat.transcript.entries
+        assert [(entry.role, entry.text) for entry in entries] == shown, "it stands there after a restart too"
+
+
+async def test_the_choice_can_be_made_for_good_or_the_context_larger(paths: Paths, models: Path) -> None:
+    paths.config_file.parent.mkdir(parents=True)
+    paths.config_file.write_text("n_ctx = 256\n")
+    app = program(paths, "tiny", models, {"max_tokens": 4, "ignore_eos": True})
+    async with running(app) as pilot:
+        await until_asked(app, pilot)
+        await pilot.press("down", "ctrl+d")
+        await until(lambda: answered(app) and app.workbench.conversation.path()[-1].left_out)
+        left_out = app.workbench.conversation.path()[-1].left_out
+        assert left_out and left_out.how == "drop_middle"
+        assert app.workbench.resolved()["context_full"].value == "drop_middle"
+        await app.main._set("context_full", "ask")
+        app.main.action_new_chat()
+        await until_asked(app, pilot)
+        ways = app.screen.query_one(OptionList)
+        assert "n_ctx = 512" in str(ways.get_option_at_index(2).prompt), "the model is trained for so much"
+        await pilot.press("down", "down", "enter")
+        await until(lambda: n_ctx_of(app) == 512 and answered(app))
+        await until(lambda: app.workbench.conversation.path()[-1].ending == "length")
+        assert app.workbench.conversation.path()[-1].left_out is None
+
+
+@pytest.mark.parametrize(("completion", "said"), [(200, "n_ctx of 256 is full"), (40, "max_tokens is reached")])
+def test_an_answer_that_was_cut_off_says_by_what(completion: int, said: str) -> None:
+    figures = Figures(56, 50, completion, 256, 0.5, 9.0)
+    turn = Turn("a", "q", "assistant", "so", 1.0, "tiny", seed=1, ending="length", figures=figures)
+    footer = footer_of(turn)
+    assert footer.endswith(f"length: {said}")
+    assert "reused 50 of 56" in footer
+
+
+def n_ctx_of(app: LlamaTui) -> int:
+    state = app.workbench.engine.state if app.workbench.engine else None
+    return state.model.n_ctx if state and state.model else 0
 
 
 async def test_copy_takes_the_last_answer(paths: Paths, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,7 +503,7 @@ async def test_slash_filters_the_pane_and_esc_shows_everything_again(paths: Path
 async def test_a_click_on_a_model_loads_it(paths: Paths, models: Path) -> None:
     app = program(paths, "tiny", models)
     async with running(app) as pilot:
-        names = [row.file.name for row in app.main.model_rows()]
+        names = [row.file.name for row in app.main.side.rows()]
         await pilot.click(ModelList, offset=(4, 2 * names.index("odd [bold] [")))
         await until(lambda: app.workbench.current and app.workbench.current.name == "odd [bold] [")
         await until(lambda: app.workbench.engine and app.workbench.engine.condition == "ready")

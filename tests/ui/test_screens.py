@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import OptionList
 
+from llama_tui.chat.conversation import Conversation, Figures, LeftOut
+from llama_tui.chat.store import Store
 from llama_tui.engine.protocol import Failed
+from llama_tui.errors import Cut
 from llama_tui.library.scan import builtin_path
 from llama_tui.paths import Paths
 from llama_tui.ui.app import LlamaTui
+from llama_tui.ui.screens.context import ContextScreen
 from llama_tui.ui.widgets.form import FieldList, ValueEditor
 from llama_tui.ui.widgets.loaded import LoadedPane
 from tests.ui.program import program, until
@@ -132,6 +139,46 @@ def test_switcher(snap_compare: Snap, paths: Paths, guide_model: Path, models: P
 def test_help(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
     with ScriptedEngine(paths, guide_model):
         assert snap_compare(program(paths, models=models), terminal_size=size, run_before=keys("f1"))
+
+
+def test_reading(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path) -> None:
+    def here(app: LlamaTui) -> bool:
+        return app.main.chat.progress.n_past == 1_987
+
+    with ScriptedEngine(paths, guide_model, then="hang", prompt=(2_027, 1_987)):
+        assert snap_compare(program(paths, models=models), terminal_size=(120, 40), run_before=asked(here))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_full_context(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
+    cuts = (Cut("drop_oldest", 6, 1_204), Cut("drop_middle", 4, 1_318))
+    refusal = Failed(0, "context", "It is full", "Do this.", prompt_tokens=1_934, n_ctx=2048, reply_room=256, cuts=cuts)
+
+    def here(app: LlamaTui) -> object:
+        return isinstance(app.screen, ContextScreen) and app.screen.query(OptionList)
+
+    with ScriptedEngine(paths, guide_model, refusal=refusal):
+        assert snap_compare(program(paths, models=models), terminal_size=size, run_before=asked(here))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_left_out(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
+    """The mark of a cut, as the next start shows it."""
+    conversation = Conversation("c")
+    ids: list[str] = []
+    for question, text in (("How do I switch models?", "Press **ctrl+o**."), ("And unload one?", "Press `ctrl+u`.")):
+        ids.append(conversation.ask(question).id)
+        answer = conversation.answer("guide", {})
+        cut = LeftOut("drop_oldest", tuple(ids[:2]), 1_204) if len(ids) > 2 else None
+        ids.append(answer.id)
+        figures = Figures(1_318, 1_290 if cut else 0, 12, 2048, 0.04, 212.0)
+        conversation.replace(
+            msgspec.structs.replace(answer, content=text, seed=7, ending="stop", figures=figures, left_out=cut)
+        )
+    with contextlib.closing(Store(paths.database)) as store:
+        store.save(conversation, *conversation.turns)
+    with ScriptedEngine(paths, guide_model):
+        assert snap_compare(program(paths, "guide", models=models), terminal_size=size, run_before=keys())
 
 
 def test_form_with_an_error(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path) -> None:

@@ -202,6 +202,9 @@ async def test_the_place_is_kept_when_what_is_above_changes() -> None:
         assert screen_lines(app) == before
         app.transcript.drop("1")
         assert screen_lines(app) == before
+        app.transcript.insert(answer("mark", "left out"), before="2")
+        assert screen_lines(app) == before
+        assert [entry.key for entry in app.transcript.entries] == ["0", "mark", "2"]
         await pilot.resize_terminal(60, 24)
         await pilot.pause()
         assert before[0] in screen_lines(app)[:3]

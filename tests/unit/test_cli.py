@@ -18,6 +18,7 @@ from llama_tui.commands.config import commented
 from llama_tui.commands.doctor import Build
 from llama_tui.commands.engines import clock
 from llama_tui.commands.shell import Exit, exit_code, table
+from llama_tui.commands.terminal import Abilities, Answers, Multiplexer
 from llama_tui.engine.devices import DeviceMemory
 from llama_tui.errors import BadModelFile, ContextOverflow, EngineDied, LoadFailed, MissingLlamaCpp, ModelNameError
 from llama_tui.paths import Paths
@@ -52,7 +53,7 @@ class TestHelp:
     def test_run_has_every_parameter_and_the_exit_codes(self) -> None:
         said = importlib.import_module("llama_tui.commands.run").parser().format_help()
         for param in PARAMS:
-            assert (param.flag in said) == (param.name != "theme")
+            assert (param.flag in said) == (param.name not in ("theme", "on_quit"))
         assert "130" in said and "exit codes:" in said
 
     def test_a_model_with_a_command_s_name_is_opened_by_its_prefix(self) -> None:
@@ -208,14 +209,23 @@ class TestDoctor:
         assert len(said([GPU], "no module", -1, {})) == 1
 
     def test_the_terminal(self) -> None:
-        def said(**environ: str) -> str:
-            return " ".join(f"{f.state}: {f.text} {f.hint}" for f in doctor.terminal(environ, is_terminal=True))
+        def said(answers: Answers | None = None, between: Multiplexer | None = None, **environ: str) -> str:
+            able = Abilities(environ.get("TERM", ""), answers, between, environ)
+            return "\n".join(f"{f.state}: {f.text} {f.hint}" for f in doctor.terminal(able))
 
-        assert said(TERM="xterm-256color", COLORTERM="truecolor") == "fine: TERM is xterm-256color: 16 million colours "
+        assert "fine: TERM is xterm-256color: 16 million colours" in said(TERM="xterm-256color", COLORTERM="truecolor")
         assert "256 colours" in said(TERM="xterm-256color")
         assert "problem: TERM is not set" in said()
-        assert "set-clipboard" in said(TERM="tmux-256color", TMUX="/tmp/x")
+        assert "note: inside tmux, set-clipboard is external" in said(None, Multiplexer("tmux", "external"))
+        assert "fine: inside tmux, set-clipboard is on" in said(None, Multiplexer("tmux", "on"))
+        assert "passes on no copying" in said(None, Multiplexer("screen"))
         assert "OSC 52" in said(TERM="xterm", SSH_TTY="/dev/pts/1")
+        assert "not asked" in said(TERM="xterm")
+        assert "does not answer" in said(Answers(), TERM="xterm")
+        whole = said(Answers(True, "odd\x1b[2J 1", True, True, True, True), TERM="xterm-256color")
+        assert "odd␛[2J 1" in whole and "\x1b" not in whole
+        assert "The terminal has true colour: export COLORTERM" in whole
+        assert "synchronized output (mode 2026): yes" in whole and "programs may write its clipboard" in whole
 
     def test_a_whole_report(self, paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
         paths.config.mkdir(parents=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from llama_tui.engine import process
 from llama_tui.engine.install import install_hint
-from llama_tui.engine.process import engine_place, log_tail, post_mortem, remove_stale
+from llama_tui.engine.logs import log_tail, note_death, noted_death, open_log, read_log
+from llama_tui.engine.post_mortem import post_mortem
+from llama_tui.engine.process import engine_place, remove_stale
 from llama_tui.errors import LlamaTuiError
 from llama_tui.paths import SOCKET_PATH_LIMIT, Paths
 from llama_tui.settings.params import PARAMS, defaults
@@ -125,6 +126,47 @@ class TestPostMortem:
     def test_a_kill_may_have_been_the_kernels(self, log: Path) -> None:
         assert "memory" in post_mortem("tiny", "loading", -signal.SIGKILL, log).hint
 
+    @pytest.mark.parametrize(
+        ("printed", "said", "advice"),
+        [
+            (
+                "x\n/src/ggml.c:12: GGML_ASSERT(a->ne[0] == b) failed\nmore\n",
+                "GGML_ASSERT(a->ne[0] == b) failed",
+                "GPU",
+            ),
+            (
+                "GGML_ASSERT(buffer) failed\ncudaMalloc failed: out of memory\n",
+                "GGML_ASSERT(buffer) failed",
+                "Memory ran out",
+            ),
+            ("alloc: cudaMalloc failed: out of memory\n", "cudaMalloc failed: out of memory", "Memory ran out"),
+            ("terminate called\n  what():  std::bad_alloc\n", "what():  std::bad_alloc", "Memory ran out"),
+            ("CUDA error: an illegal memory access\n", "CUDA error: an illegal memory access", "GPU"),
+        ],
+    )
+    def test_names_the_check_that_failed_and_what_to_try(self, log: Path, printed: str, said: str, advice: str) -> None:
+        log.write_text(printed)
+        died = post_mortem("tiny", "generating", -signal.SIGABRT, log)
+        assert died.message.endswith(said)
+        assert advice in died.hint
+
+    def test_what_to_try_depends_on_the_signal(self, log: Path) -> None:
+        hints = {number: post_mortem("tiny", "idle", -number, log).hint for number in (4, 7, 9, 11)}
+        assert "built for another processor" in hints[4]
+        assert "cut short" in hints[7]
+        assert len(set(hints.values())) == 4
+
+    def test_stands_below_the_last_words_for_whoever_asks_later(self, log: Path) -> None:
+        with open_log(log) as file:
+            file.write(b"GGML_ASSERT(x) failed")
+        died = post_mortem("tiny", "generating", -signal.SIGABRT, log)
+        note_death(log, died)
+        again = noted_death(log)
+        assert again
+        assert (again.message, again.hint, again.log) == (died.message, died.hint, died.log)
+        open_log(log).close()
+        assert noted_death(log) is None, "the engine that starts now is another"
+
     def test_holds_the_last_words(self, log: Path) -> None:
         log.write_text("one\ntwo\n")
         assert post_mortem("tiny", "loading", 1, log).log == ("one", "two")
@@ -147,7 +189,7 @@ class TestLogTail:
 
     def test_an_earlier_engines_crash_is_not_this_ones(self, log: Path) -> None:
         for words in (b"first\nFatal Python error: Aborted\n", b"second\n"):
-            with process._open_log(log) as file:  # pyright: ignore[reportPrivateUsage]
+            with open_log(log) as file:
                 file.write(words)
         assert log_tail(log) == ("second",)
 
@@ -159,9 +201,30 @@ class TestLogTail:
         assert log_tail(log) == ()
 
 
+class TestReadLog:
+    def test_goes_on_where_it_ended_with_whole_lines(self, log: Path) -> None:
+        log.write_text("one\ntwo\nthr")
+        part = read_log(log)
+        assert part.lines == ("one", "two")
+        with log.open("a") as file:
+            file.write("ee\nfour\n")
+        part = read_log(log, part.end)
+        assert part.lines == ("three", "four")
+        assert read_log(log, part.end).lines == ()
+
+    def test_of_a_long_one_only_the_end_and_of_a_new_one_everything(self, log: Path) -> None:
+        log.write_text("".join(f"line {number:06}\n" for number in range(50_000)))
+        part = read_log(log)
+        assert part.lines[-1] == "line 049999"
+        assert 10_000 < len(part.lines) < 40_000
+        assert all(len(line) == 11 for line in part.lines)
+        log.write_text("put aside\n")
+        assert read_log(log, part.end).lines == ("put aside",)
+
+
 class TestRotation:
     def open(self, log: Path) -> None:
-        process._open_log(log).close()  # pyright: ignore[reportPrivateUsage]
+        open_log(log).close()
 
     def test_a_small_log_is_continued(self, log: Path) -> None:
         log.write_text("before\n")

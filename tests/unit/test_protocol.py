@@ -34,6 +34,7 @@ REQUESTS: tuple[p.Request, ...] = (
     p.Attach(5, "g"),
     p.Cancel(6, "g"),
     p.Configure(7, 0.0),
+    p.Keep(8, keep=False),
     p.Unload(8, unless_shared=True),
 )
 
@@ -45,6 +46,7 @@ EVENTS: tuple[p.Event, ...] = (
         p.Memory(1, None, (p.Buffer("CPU", True, 1, 2, 3),)),
         model=p.ModelInfo("llama", "llama", 1, 2, 256, 512, "fallback"),
         idle_seconds_left=3.5,
+        kept=True,
     ),
     p.Queued(3, "g", 0, 2),
     p.Started(3, "g", 1, 10, 4, 4294967294, 2048),
@@ -124,7 +126,8 @@ json_values = st.recursive(
 )
 fields = st.sampled_from(["type", "id", "generation", "messages", "params", "after", "version", "idle_timeout"])
 near_misses = st.dictionaries(
-    fields, json_values | st.sampled_from(["hello", "watch", "generate", "attach", "cancel", "configure", "unload", 1])
+    fields,
+    json_values | st.sampled_from(["hello", "watch", "generate", "attach", "cancel", "configure", "keep", "unload", 1]),
 )
 
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from llama_tui.chat import store as store_module
-from llama_tui.chat.conversation import Conversation, Figures, Trouble, Turn
+from llama_tui.chat.conversation import Conversation, Figures, LeftOut, Trouble, Turn
 from llama_tui.chat.store import Store
 from llama_tui.errors import StoreError
 
@@ -290,6 +290,21 @@ class TestMigration:
             answer = conversation.replace(msgspec.structs.replace(conversation.path()[-1], reasoning="hm"))
             store.save(conversation, answer)
         assert reopened(path, "c").path()[-1].reasoning == "hm"
+
+    def test_the_second_version_is_read_and_goes_on(self, path: Path) -> None:
+        path.parent.mkdir()
+        for statement in self.FIRST[:-1]:
+            sql(path, statement)
+        sql(path, "ALTER TABLE turns ADD COLUMN reasoning TEXT NOT NULL DEFAULT ''")
+        sql(path, "UPDATE turns SET reasoning = 'hm' WHERE id = 'b'")
+        sql(path, "PRAGMA user_version = 2")
+        with contextlib.closing(Store(path)) as store:
+            conversation = store.load("c")
+            answer = conversation.path()[-1]
+            assert (answer.reasoning, answer.left_out) == ("hm", None)
+            left_out = LeftOut("drop_oldest", ("a",), 1204)
+            store.save(conversation, conversation.replace(msgspec.structs.replace(answer, left_out=left_out)))
+        assert reopened(path, "c").path()[-1].left_out == left_out
 
     def test_by_two_programs_at_once(self, path: Path) -> None:
         path.parent.mkdir()

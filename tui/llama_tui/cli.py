@@ -87,9 +87,8 @@ def _run(model: str | None, flags: dict[str, Value]) -> None:
     settings.load()
     app = LlamaTui(paths, settings, model)
     farewell = app.run()
-    if farewell and farewell.still_loaded:
-        names = ", ".join(farewell.still_loaded)
-        print(f"Still loaded, to unload themselves when they are no longer used: {names}", file=sys.stderr)
+    for line in farewell.lines() if farewell else ():
+        print(line, file=sys.stderr)
     sys.exit(app.return_code or 0)
 
 

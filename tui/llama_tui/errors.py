@@ -6,6 +6,8 @@ shows both beside what they concern, the command line prints both to stderr and 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 
 class LlamaTuiError(Exception):
     """Anything that a person is told about. `str(error)` is the message alone."""
@@ -32,13 +34,35 @@ class EngineError(LlamaTuiError):
     """An engine refused a request; the engine itself is well."""
 
 
-class ContextOverflow(EngineError):
-    """A prompt that the context cannot hold."""
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A way to make a conversation fit: `how` is a value of `context_full`, `messages` how many it
+    would leave out, `prompt_tokens` what would stay."""
 
-    def __init__(self, message: str, hint: str, prompt_tokens: int, n_ctx: int) -> None:
+    how: str
+    messages: int
+    prompt_tokens: int
+
+
+class ContextOverflow(EngineError):
+    """A prompt that the context cannot hold together with `reply_room` tokens for the reply. `cuts`
+    are the ways out that a person is to choose from, where `context_full` is "ask"."""
+
+    def __init__(
+        self,
+        message: str,
+        hint: str,
+        prompt_tokens: int,
+        n_ctx: int,
+        *,
+        reply_room: int = 1,
+        cuts: tuple[Cut, ...] = (),
+    ) -> None:
         super().__init__(message, hint)
         self.prompt_tokens = prompt_tokens
         self.n_ctx = n_ctx
+        self.reply_room = reply_room
+        self.cuts = cuts
 
 
 class LoadFailed(EngineError):

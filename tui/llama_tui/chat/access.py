@@ -8,9 +8,10 @@ import uuid
 from collections.abc import AsyncGenerator, Callable
 
 from llama_tui.engine.engine import Engine
-from llama_tui.engine.pool import Pool
+from llama_tui.engine.pool import Parting, Pool
 from llama_tui.engine.protocol import AnswerEvent, Message
-from llama_tui.errors import BadModelFile, EngineError
+from llama_tui.engine.silent import SilentEngine
+from llama_tui.errors import BadModelFile, ContextOverflow, EngineError
 from llama_tui.library import names
 from llama_tui.library.scan import Headers, ModelFile, builtin, describe, scan
 from llama_tui.paths import Paths
@@ -20,6 +21,8 @@ from llama_tui.settings.values import Value, Values
 
 _STATE_SECONDS = 2.0
 """An engine tells its state as soon as it is asked; a hung one never does."""
+
+_NOBODY_TO_ASK = 'context_full = "ask" can ask in the chat alone; here it must be drop_oldest, drop_middle or stop.'
 
 
 class Access:
@@ -70,19 +73,27 @@ class Access:
                     await asyncio.sleep(0.005)
         return self._pool.engines
 
+    async def silent(self) -> tuple[SilentEngine, ...]:
+        """The engines that did not answer when `running` asked."""
+        return await self._pool.silent()
+
     def engines_of(self, file: ModelFile) -> tuple[Engine, ...]:
         """The engines of one file, of those that are known."""
         return self._pool.of_file(file.path.resolve())
 
-    async def engine(self, file: ModelFile, given: Values) -> Engine:
+    async def engine(self, file: ModelFile, given: Values, *, replace: bool = False) -> Engine:
         """The engine of a model with the settings that hold and what is given: a running one where
-        there is one, else a new one, which may still be loading.
+        there is one, else a new one, which may still be loading. With `replace`, engines of this
+        model that run with other load parameters are ended.
 
         Raises `LlamaTuiError` where none can be started.
         """
         values = self.values(file, given)
         load = {name: values[name] for name, param in BY_NAME.items() if param.kind == "load"}
-        engine = await self._pool.acquire(file.name, file.path, load)
+        if replace:
+            await self.running()  # with their states: a pin is handed on
+        acquire = self._pool.replace if replace else self._pool.acquire
+        engine = await acquire(file.name, file.path, load)
         idle_timeout = given.get("idle_timeout")
         if isinstance(idle_timeout, int | float) and idle_timeout != engine.spec.params["idle_timeout"]:
             await engine.configure(float(idle_timeout))
@@ -102,6 +113,10 @@ class Access:
                         begun = True
                         yield event
                 return
+            except ContextOverflow as error:
+                if error.cuts:
+                    error.hint = f"{_NOBODY_TO_ASK} {error.hint}"
+                raise
             except EngineError:
                 # Its idle timeout was over in the moment that it was asked: load it again.
                 if begun or last or engine.end_reason is None:
@@ -124,7 +139,7 @@ class Access:
                 await engine.cancel(name)
             raise
 
-    async def close(self, *, unload: bool) -> tuple[str, ...]:
-        """Let go of every engine; with `unload`, end those that were started here and that nobody
-        else uses. The names of those that live on."""
+    async def close(self, *, unload: bool) -> Parting:
+        """Let go of every engine; with `unload`, end those that were started here, that nobody else
+        uses and nobody has pinned."""
         return await self._pool.close(unload=unload)

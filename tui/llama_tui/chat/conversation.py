@@ -28,6 +28,15 @@ class Figures(msgspec.Struct, frozen=True):
     reasoning_tokens: int = 0
 
 
+class LeftOut(msgspec.Struct, frozen=True):
+    """What an answer was made without, for want of room in the context: the ids of the turns, and
+    the tokens that they would have needed. `how` is the value of `context_full` that chose them."""
+
+    how: str
+    turns: tuple[str, ...]
+    tokens: int
+
+
 class Trouble(msgspec.Struct, frozen=True):
     """What went wrong with an answer, as it is shown beside it."""
 
@@ -38,7 +47,7 @@ class Trouble(msgspec.Struct, frozen=True):
 
 class Turn(msgspec.Struct, frozen=True):
     """One message. An answer without `ending` is still being made, or was when the program ended;
-    `reasoning` is what the model thought before it."""
+    one without `seed` never began. `reasoning` is what the model thought before it."""
 
     id: str
     parent: str | None
@@ -52,6 +61,12 @@ class Turn(msgspec.Struct, frozen=True):
     figures: Figures | None = None
     trouble: Trouble | None = None
     reasoning: str = ""
+    left_out: LeftOut | None = None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The ids of the turns that it was made without."""
+        return self.left_out.turns if self.left_out else ()
 
 
 def new_id() -> str:
@@ -146,18 +161,37 @@ class Conversation:
     def messages(self, upto: Turn, system_prompt: str) -> tuple[Message, ...]:
         """What a model is told before it answers as turn `upto`; empty answers are left out, and so
         is what it thought before the last question: models are not trained to see that again."""
+        turns = self._before(upto)
+        asked = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=-1)
+        said = [
+            Message(turn.role, turn.content, turn.reasoning if place > asked else "")
+            for place, turn in enumerate(turns)
+            if turn.content
+        ]
+        return (Message("system", system_prompt), *said) if system_prompt else tuple(said)
+
+    def places(self, upto: Turn, system_prompt: str) -> list[str]:
+        """The id of the turn behind each of those messages; empty for the system prompt."""
+        return [""] * bool(system_prompt) + [turn.id for turn in self._before(upto) if turn.content]
+
+    def begun_before(self, upto: Turn) -> Turn | None:
+        """The last answer on the way to a turn that a model has begun."""
+        begun = (turn for turn in reversed(self._before(upto)) if turn.role == "assistant" and turn.seed is not None)
+        return next(begun, None)
+
+    def told_otherwise(self, answer: Turn) -> bool:
+        """Whether a model was told less of the conversation than for the answer before, or more."""
+        before = self.begun_before(answer)
+        return answer.seed is not None and answer.missing != (before.missing if before else ())
+
+    def _before(self, upto: Turn) -> list[Turn]:
+        """The turns that lead to a turn, the oldest first."""
         turns: list[Turn] = []
         at = upto.parent
         while at is not None:
             turns.append(self._turns[at])
             at = self._turns[at].parent
-        asked = next((place for place, turn in enumerate(turns) if turn.role == "user"), len(turns))
-        said = [
-            Message(turn.role, turn.content, turn.reasoning if place < asked else "")
-            for place, turn in reversed([*enumerate(turns)])
-            if turn.content
-        ]
-        return (Message("system", system_prompt), *said) if system_prompt else tuple(said)
+        return turns[::-1]
 
 
 def title_of(text: str) -> str:

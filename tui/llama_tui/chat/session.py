@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from llama_tui.chat.conversation import Conversation, Ending, Figures, Trouble, Turn
+from llama_tui.chat.conversation import Conversation, Ending, Figures, LeftOut, Trouble, Turn
 from llama_tui.chat.store import Store
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.protocol import AnswerEvent, Finished, Prefilled, Queued, Started, Token, TokenKind
@@ -56,13 +56,22 @@ class TurnNoticed:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnCut:
+    """An answer has begun that is told less of the conversation than the one before it, or more."""
+
+    turn: Turn
+
+
+@dataclass(frozen=True, slots=True)
 class TurnWaits:
-    """Nothing to show yet: `doing` says what it waits for, `done` of `total` tokens if it is known."""
+    """Nothing to show yet: `doing` says what it waits for, `done` of `total` tokens if it is known,
+    `reused` of which the KV cache held already."""
 
     turn_id: str
     doing: str
     done: int = 0
     total: int = 0
+    reused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +90,12 @@ class TurnEnded:
 
 @dataclass(frozen=True, slots=True)
 class SendRefused:
-    """Nothing was sent and nothing is kept: the text goes back to where it was typed."""
+    """Nothing was sent and nothing is kept: the text goes back to where it was typed. It is empty
+    where another answer was wanted. `error` holds the ways out that there are to choose from."""
 
     removed: tuple[str, ...]
     text: str
-    error: LlamaTuiError
+    error: ContextOverflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,7 @@ class NotKept:
     error: StoreError
 
 
-ChatEvent = TurnAdded | TurnRestarted | TurnGrew | TurnNoticed | TurnWaits | TurnEnded | SendRefused | NotKept
+ChatEvent = TurnAdded | TurnRestarted | TurnGrew | TurnNoticed | TurnCut | TurnWaits | TurnEnded | SendRefused | NotKept
 
 
 class ChatSession:
@@ -137,6 +147,7 @@ class ChatSession:
 
     async def resume(self, turn: Turn, engine: Engine) -> AsyncGenerator[ChatEvent, None]:
         """Fetch the rest of an answer that an engine went on making while nobody listened."""
+        self._stop.clear()
         whole = self.conversation.replace(msgspec.structs.replace(turn, content="", reasoning=""))
         yield TurnRestarted(whole)
         async with contextlib.aclosing(self._follow(whole, engine, engine.attach(turn.id), turn)) as events:
@@ -178,16 +189,39 @@ class ChatSession:
             if engine is None:
                 yield await self._end(answer, "cancelled")
                 return
-            messages = self.conversation.messages(answer, str(answer.params.get("system_prompt") or ""))
-            told = engine.generate(answer.id, messages, answer.params)
             try:
-                async with contextlib.aclosing(self._follow(answer, engine, told)) as events:
+                async with contextlib.aclosing(self._follow(answer, engine, self._told(answer, engine))) as events:
                     async for event in events:
                         yield event
             except ContextOverflow as error:
                 yield await self._refuse(added, error)
         finally:
             self._answering = None
+
+    def _told(self, answer: Turn, engine: Engine) -> AsyncGenerator[AnswerEvent, None]:
+        """Ask the engine. What a person has chosen to leave out of this conversation holds on in it,
+        without being asked again for every message."""
+        how, system_prompt = answer.params.get("context_full", "ask"), _system_prompt(answer)
+        near = (self.conversation.begun_before(answer), *reversed(self.conversation.siblings(answer)))
+        known = next((turn.left_out for turn in near if turn and turn.left_out), None)
+        if known and how == "ask":
+            how = known.how
+        left_out: tuple[int, ...] = ()
+        if known and how == known.how:
+            ids = self.conversation.places(answer, system_prompt)
+            left_out = tuple(place for place, id in enumerate(ids) if id in known.turns)
+        messages = self.conversation.messages(answer, system_prompt)
+        params = {**answer.params, "context_full": how}
+        return engine.generate(answer.id, messages, params, left_out=left_out)
+
+    def _cut(self, answer: Turn, started: Started) -> Turn:
+        """The answer with what the engine has left out of its prompt."""
+        omitted = started.left_out
+        if not omitted:
+            return msgspec.structs.replace(answer, left_out=None)
+        ids = self.conversation.places(answer, _system_prompt(answer))
+        turns = tuple(ids[place] for place in omitted.places if place < len(ids))
+        return msgspec.structs.replace(answer, left_out=LeftOut(omitted.how, turns, omitted.tokens))
 
     async def _unless_stopped(self, acquire: Acquire) -> Engine | None:
         """The engine, or None if the answer is stopped before there is one."""
@@ -232,12 +266,15 @@ class ChatSession:
                             yield TurnWaits(answer.id, f"waiting, {place} before it")
                         case Started():
                             started = event
-                            answer = msgspec.structs.replace(answer, seed=event.seed)
+                            answer = self._cut(msgspec.structs.replace(answer, seed=event.seed), event)
+                            if self.conversation.told_otherwise(answer):
+                                yield TurnCut(answer)
                             if event.notice:
                                 yield TurnNoticed(answer.id, event.notice)
-                            yield TurnWaits(answer.id, "reading", event.reused_tokens, event.prompt_tokens)
+                            reused = event.reused_tokens
+                            yield TurnWaits(answer.id, "reading", reused, event.prompt_tokens, reused)
                         case Prefilled(done=done, total=total):
-                            yield TurnWaits(answer.id, "reading", done, total)
+                            yield TurnWaits(answer.id, "reading", done, total, started.reused_tokens if started else 0)
                         case Token():
                             parts[event.kind].append(event.text)
                             n_past = (started.prompt_tokens if started else 0) + event.n_tokens
@@ -253,7 +290,8 @@ class ChatSession:
         except ContextOverflow:
             raise
         except EngineDied as error:
-            ending, trouble = "died", _trouble(error)
+            # A stop that an engine did not heed has ended its process: that is still a stop.
+            ending, trouble = "cancelled" if self._stop.is_set() else "died", _trouble(error)
         except EngineError as error:
             ending, trouble = "failed", _trouble(error)
         finally:
@@ -285,6 +323,10 @@ class ChatSession:
             return None if told else NotKept(error)
         self._unkept = False
         return None
+
+
+def _system_prompt(answer: Turn) -> str:
+    return str(answer.params.get("system_prompt") or "")
 
 
 def _with_text(answer: Turn, parts: dict[TokenKind, list[str]], known: Turn) -> Turn:

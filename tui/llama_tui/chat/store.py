@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from llama_tui.chat.conversation import Conversation, Figures, Trouble, Turn
+from llama_tui.chat.conversation import Conversation, Figures, LeftOut, Trouble, Turn
 from llama_tui.errors import LlamaTuiError, StoreError
 from llama_tui.paths import ensure
 from llama_tui.settings.values import Value
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE conversations (
     id TEXT PRIMARY KEY, title TEXT NOT NULL, leaf TEXT, updated REAL NOT NULL, deleted REAL
@@ -28,12 +28,15 @@ CREATE TABLE turns (
     conversation TEXT NOT NULL REFERENCES conversations(id) ON DELETE CASCADE,
     parent TEXT, role TEXT NOT NULL, content TEXT NOT NULL, created REAL NOT NULL,
     model TEXT NOT NULL, params BLOB NOT NULL, seed INTEGER, ending TEXT, figures BLOB, trouble BLOB,
-    reasoning TEXT NOT NULL DEFAULT ''
+    reasoning TEXT NOT NULL DEFAULT '', left_out BLOB
 ) STRICT;
 CREATE INDEX turns_of ON turns(conversation, created);
 """
 
-_MIGRATIONS = {1: ("ALTER TABLE turns ADD COLUMN reasoning TEXT NOT NULL DEFAULT ''",)}
+_MIGRATIONS = {
+    1: ("ALTER TABLE turns ADD COLUMN reasoning TEXT NOT NULL DEFAULT ''",),
+    2: ("ALTER TABLE turns ADD COLUMN left_out BLOB",),
+}
 """What leads from each version of the schema to the next."""
 
 _MOUNTS = Path("/proc/self/mounts")
@@ -159,7 +162,7 @@ class Store:
                 (conversation.id, conversation.title, conversation.leaf, time.time()),
             )
             db.executemany(
-                "INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_row(conversation.id, turn) for turn in turns],
             )
 
@@ -242,12 +245,13 @@ def _row(conversation: str, turn: Turn) -> tuple[object, ...]:
         encode(turn.figures) if turn.figures else None,
         encode(turn.trouble) if turn.trouble else None,
         turn.reasoning,
+        encode(turn.left_out) if turn.left_out else None,
     )
 
 
 def _turn(row: tuple[Any, ...]) -> Turn:
     """A turn from a row, in the columns' order; raises `msgspec.ValidationError`."""
-    id, _, parent, role, content, created, model, params, seed, ending, figures, trouble, reasoning = row
+    id, _, parent, role, content, created, model, params, seed, ending, figures, trouble, reasoning, left_out = row
     decode = msgspec.json.decode
     turn = Turn(id, parent, role, content, created, model, decode(params, type=dict[str, Value]), seed, ending)
     return msgspec.structs.replace(
@@ -255,6 +259,7 @@ def _turn(row: tuple[Any, ...]) -> Turn:
         figures=decode(figures, type=Figures) if figures else None,
         trouble=decode(trouble, type=Trouble) if trouble else None,
         reasoning=reasoning,
+        left_out=decode(left_out, type=LeftOut) if left_out else None,
     )
 
 

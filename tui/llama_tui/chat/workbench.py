@@ -15,8 +15,9 @@ from llama_tui.chat.conversation import Conversation, Turn
 from llama_tui.chat.session import ChatEvent, ChatSession
 from llama_tui.chat.store import Listed, Store
 from llama_tui.engine.engine import Engine
-from llama_tui.engine.pool import Pool
-from llama_tui.errors import EngineError, LlamaTuiError, ModelNameError, StoreError
+from llama_tui.engine.history import EngineLog, engine_logs
+from llama_tui.engine.pool import Parting, Pool
+from llama_tui.errors import ContextOverflow, EngineError, LlamaTuiError, ModelNameError, StoreError
 from llama_tui.library import names
 from llama_tui.library.gguf import read_header
 from llama_tui.library.scan import Headers, ModelFile, builtin, describe, scan
@@ -37,6 +38,7 @@ class Workbench:
         self.files: list[ModelFile] = []
         self.current: ModelFile | None = None
         self.suggestions: tuple[str, ...] = ()
+        self.problems: list[LlamaTuiError] = []
         self._paths = paths
         self._headers = Headers()
         self._pool = Pool(paths, lambda _engine: on_change())
@@ -49,8 +51,9 @@ class Workbench:
 
     async def open(self, model: str | None) -> list[LlamaTuiError]:
         """Open the conversations and choose a model: the one named, else the last one used, else
-        the built-in one. Returns what went wrong; the workbench can be used all the same."""
-        problems: list[LlamaTuiError] = list(self.settings.problems)
+        the built-in one. Returns what went wrong, which stays in `problems`; the workbench can be used
+        all the same."""
+        problems = self.problems = list[LlamaTuiError](self.settings.problems)
         try:
             self._store = await asyncio.to_thread(Store, self._paths.database)
         except StoreError as error:
@@ -74,14 +77,13 @@ class Workbench:
             await self.choose(guide)
         return problems
 
-    async def close(self, *, unload: bool) -> tuple[str, ...]:
-        """End the engines that only this program uses, or leave them all to their idle timeout;
-        the names of those that live on."""
-        stay = await self._pool.close(unload=unload)
+    async def close(self, *, unload: bool) -> Parting:
+        """End the engines that only this program uses, or leave them all to their idle timeout."""
+        parting = await self._pool.close(unload=unload)
         store, self._store = self._store, None
         if store:
             await asyncio.to_thread(store.close)
-        return stay
+        return parting
 
     # Models
 
@@ -132,33 +134,58 @@ class Workbench:
         An engine that runs already is used even if a load parameter has changed since: that waits
         for `reload`. Raises `LlamaTuiError` where none can be started.
         """
-        if self.current is None:
-            raise ModelNameError("No model is chosen", "Choose one from the list.")
         engine = self.engine
         if engine is None or not engine.alive:
-            if engine:
-                self._pool.dismiss(engine)
-            if self.current.problem:
-                raise EngineError(f"{self.current.name}: {self.current.problem}", self.current.hint)
-            engine = await self._pool.acquire(self.current.name, self.current.path, self._load_params())
+            engine = await self._acquire()
         self._engine = engine
         return engine
 
     async def reload(self) -> Engine:
-        """Load the chosen model with the settings that hold now, in place of the engine it has."""
+        """Load the chosen model with the settings that hold now, in place of the engine it has; the
+        new one is pinned where that was."""
         engine = self.engine
-        if engine:
-            if engine.alive and self.reload_pending:
-                await engine.unload()
+        kept = False
+        if engine and engine.alive and self.reload_pending:
+            kept = engine.kept
+            await engine.unload()
+        engine = self._engine = await self._acquire()
+        if kept:
+            await engine.keep(True)
+        return engine
+
+    async def load_beside(self) -> Engine:
+        """Load the chosen model with the settings that hold now, and leave the engine that it has to
+        whoever uses it."""
+        engine = self._engine = await self._acquire()
+        return engine
+
+    async def _acquire(self) -> Engine:
+        if self.current is None:
+            raise ModelNameError("No model is chosen", "Choose one from the list.")
+        for engine in self.engines_of(self.current):
             self._pool.dismiss(engine)
-        self._engine = None
-        return await self.load()
+        if self.current.problem:
+            raise EngineError(f"{self.current.name}: {self.current.problem}", self.current.hint)
+        return await self._pool.acquire(self.current.name, self.current.path, self._load_params())
+
+    async def keep(self, file: ModelFile) -> bool | None:
+        """Pin the engines of a file, so that they do not unload themselves, or let them go again;
+        whether they are pinned now, None where there are none. Raises `EngineError`."""
+        engines = [engine for engine in self.engines_of(file) if engine.alive]
+        keep = not all(engine.kept for engine in engines)
+        for engine in engines:
+            await engine.keep(keep)
+        return keep if engines else None
 
     async def unload(self, file: ModelFile) -> None:
         """Give back the memory of every engine of a file."""
         for engine in self.engines_of(file):
             await engine.unload()
             self._pool.dismiss(engine)
+
+    async def logs(self) -> list[EngineLog]:
+        """What the engines print and printed, the living first, then the latest."""
+        return await asyncio.to_thread(engine_logs, self._pool.engines, self._paths.logs)
 
     async def discover(self) -> None:
         """Notice the engines that other programs have started or ended."""
@@ -217,20 +244,33 @@ class Workbench:
         """The conversation that is shown."""
         return self.session.conversation
 
-    def send(self, text: str) -> AsyncGenerator[ChatEvent, None]:
-        """Ask the chosen model."""
-        return self.session.send(text, self._model_name, self.load, self._sampling())
+    def send(self, text: str, context_full: str | None = None) -> AsyncGenerator[ChatEvent, None]:
+        """Ask the chosen model; `context_full` stands in for its setting this once."""
+        return self.session.send(text, self._model_name, self.load, self._sampling(context_full))
 
-    def retry(self) -> AsyncGenerator[ChatEvent, None]:
+    def retry(self, context_full: str | None = None) -> AsyncGenerator[ChatEvent, None]:
         """Another answer of the chosen model to the last question."""
-        return self.session.retry(self._model_name, self.load, self._sampling())
+        return self.session.retry(self._model_name, self.load, self._sampling(context_full))
+
+    def larger_context(self, refused: ContextOverflow) -> int | None:
+        """The n_ctx, doubled as often as need be, that would hold what was refused with as great a
+        share for the reply; None where the model is not trained for so much."""
+        state = self.engine.state if self.engine else None
+        trained = state.model.n_ctx_train if state and state.model else 0
+        n_ctx = refused.n_ctx
+        while n_ctx < trained:
+            n_ctx = min(2 * n_ctx, trained)
+            if refused.prompt_tokens + refused.reply_room * n_ctx / refused.n_ctx <= n_ctx:
+                return n_ctx
+        return None
 
     @property
     def _model_name(self) -> str:
         return names.canonical(self.current.path, self.settings.model_dirs()) if self.current else ""
 
-    def _sampling(self) -> dict[str, Value]:
-        return sampling({name: setting.value for name, setting in self.resolved().items()})
+    def _sampling(self, context_full: str | None) -> dict[str, Value]:
+        values = {name: setting.value for name, setting in self.resolved().items()}
+        return sampling({**values, "context_full": context_full or values["context_full"]})
 
     async def resume(self) -> AsyncGenerator[ChatEvent, None]:
         """Fetch what engines went on writing after this conversation's program ended, and close

@@ -146,9 +146,13 @@ class SyncModels:
         """As `Models.list`."""
         return self._thread.run(self._models.list())
 
-    def load(self, model: str | Path, **parameters: object) -> LoadedModel:
+    def load(self, model: str | Path, *, replace: bool = False, **parameters: object) -> LoadedModel:
         """As `Models.load`."""
-        return self._thread.run(self._models.load(model, **parameters))
+        return self._thread.run(self._models.load(model, replace=replace, **parameters))
+
+    def keep(self, model: str | Path, keep: bool = True) -> int:
+        """As `Models.keep`."""
+        return self._thread.run(self._models.keep(model, keep))
 
     def unload(self, model: str | Path) -> int:
         """As `Models.unload`."""

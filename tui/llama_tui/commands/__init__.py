@@ -5,6 +5,7 @@ COMMANDS = {
     "run": "answer a prompt on standard output",
     "ps": "list the engines that run",
     "stop": "end engines and give their memory back",
+    "keep": "keep a model loaded however long it is unused",
     "models": "list the models of the model folders",
     "logs": "show what an engine printed",
     "doctor": "check the installation, the GPUs, the folders and the terminal",

@@ -15,6 +15,8 @@ from typing import Literal
 import msgspec
 
 from llama_tui.commands.shell import Exit, command, compose
+from llama_tui.commands.terminal import Abilities, Answers, Multiplexer, abilities
+from llama_tui.control import sanitize
 from llama_tui.engine.devices import DeviceMemory, Gpus, ram
 from llama_tui.engine.install import install_hint
 from llama_tui.errors import LlamaTuiError
@@ -102,12 +104,19 @@ def _findings() -> Iterator[Finding]:
     free = short_size(memory.total - memory.used)
     yield Finding("memory", "fine", f"RAM: {free} of {short_size(memory.total)} free")
     yield from _folders(paths, settings)
-    yield from terminal(os.environ, is_terminal=sys.stdout.isatty())
+    yield from terminal(_asked(os.environ))
     if not settings.problems:
         there = "" if paths.config_file.exists() else " (not there; `llama-tui config init` begins it)"
         yield Finding("settings", "fine", f"{paths.config_file}{there}")
     for problem in settings.problems:
         yield Finding("settings", "problem", problem.message, problem.hint)
+
+
+def _asked(environ: Mapping[str, str]) -> Abilities:
+    try:
+        return abilities(environ, sys.stdin.fileno(), sys.stdout.fileno())
+    except (AttributeError, OSError, ValueError):  # closed, or replaced by something without a descriptor
+        return Abilities(environ.get("TERM", ""), environ=environ)
 
 
 def probe() -> Build | str:
@@ -182,23 +191,59 @@ def _folders(paths: Paths, settings: SettingsStore) -> Iterator[Finding]:
             yield Finding("folders", "problem", f"{what}: {there} cannot be written", "Check its owner and mode.")
 
 
-def terminal(environ: Mapping[str, str], *, is_terminal: bool) -> Iterator[Finding]:
-    """What the terminal says of itself."""
-    term = environ.get("TERM", "")
-    if term in ("", "dumb"):
-        yield Finding("terminal", "problem", f"TERM is {term or 'not set'}: the terminal program cannot draw",
+def terminal(able: Abilities) -> Iterator[Finding]:
+    """What the terminal says of itself, and what its variables say."""
+    area, environ, answers = "terminal", able.environ, able.answers
+    if able.term in ("", "dumb"):
+        yield Finding(area, "problem", f"TERM is {able.term or 'not set'}: the terminal program cannot draw",
                       "Set TERM, for example to xterm-256color.")  # fmt: skip
     else:
-        deep = environ.get("COLORTERM", "") in ("truecolor", "24bit")
-        colours = "16 million colours" if deep else "256 colours" if "256" in term else "16 colours or fewer"
-        hint = "" if deep else "If your terminal has true colour: export COLORTERM=truecolor"
-        yield Finding("terminal", "fine" if deep else "note", f"TERM is {term}: {colours}", hint)
+        told = environ.get("COLORTERM", "") in ("truecolor", "24bit")
+        really = answers is not None and answers.true_colour is True
+        colours = "16 million colours" if told or really else "256 colours" if "256" in able.term else "16 or fewer"
+        hint = "" if told else "The terminal has true colour: " if really else "If your terminal has true colour: "
+        yield Finding(area, "fine" if told else "note", f"TERM is {sanitize(able.term)}: {colours}",
+                      f"{hint}export COLORTERM=truecolor" if hint else "")  # fmt: skip
     if environ.get("NO_COLOR"):
-        yield Finding("terminal", "note", "NO_COLOR is set")
-    if "TMUX" in environ:
-        yield Finding("terminal", "note", "inside tmux", "Copying needs `set -g set-clipboard on` in tmux.conf.")
+        yield Finding(area, "note", "NO_COLOR is set")
+    yield from _between(able.multiplexer)
     if "SSH_CONNECTION" in environ or "SSH_TTY" in environ:
-        yield Finding("terminal", "note", "over SSH: copying goes through the terminal (OSC 52)",
+        yield Finding(area, "note", "over SSH: copying goes through the terminal (OSC 52)",
                       "If nothing arrives in your clipboard, allow OSC 52 in the terminal's settings.")  # fmt: skip
-    if not is_terminal:
-        yield Finding("terminal", "note", "standard output is no terminal here")
+    if answers is None:
+        yield Finding(area, "note", "not asked: standard input and output are no terminal of this program's own")
+    elif not answers.answered:
+        yield Finding(area, "note", "it does not answer questions about itself")
+    else:
+        yield from _answered(answers)
+
+
+def _answered(answers: Answers) -> Iterator[Finding]:
+    area = "terminal"
+    if answers.version:
+        yield Finding(area, "fine", f"it calls itself {sanitize(answers.version)}")
+    if answers.kitty_keys:
+        yield Finding(area, "fine", "kitty keyboard protocol: shift+enter makes a new line")
+    else:
+        yield Finding(area, "note", "no kitty keyboard protocol: a new line is ctrl+j, not shift+enter")
+    whole = "fine" if answers.synchronized else "note"
+    yield Finding(area, whole, f"synchronized output (mode 2026): {'yes' if answers.synchronized else 'no'}")
+    if answers.copies:
+        yield Finding(area, "fine", "OSC 52: programs may write its clipboard")
+    else:
+        yield Finding(area, "note", "OSC 52: it does not say whether programs may write its clipboard",
+                      "Try ctrl+y in a chat; many terminals allow it without saying so.")  # fmt: skip
+
+
+def _between(found: Multiplexer | None) -> Iterator[Finding]:
+    if found is None:
+        return
+    if found.name == "screen":
+        yield Finding("terminal", "note", "inside GNU screen, which passes on no copying (OSC 52)",
+                      "Use tmux with `set -g set-clipboard on`, or select with the terminal.")  # fmt: skip
+    elif found.set_clipboard == "on":
+        yield Finding("terminal", "fine", "inside tmux, set-clipboard is on")
+    else:
+        word = f", set-clipboard is {found.set_clipboard}" if found.set_clipboard else ""
+        yield Finding("terminal", "note", f"inside tmux{word}",
+                      "Copying needs `set -g set-clipboard on` in tmux.conf.")  # fmt: skip

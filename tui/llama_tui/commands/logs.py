@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llama_tui.commands.shell import Exit, command
+from llama_tui.engine.logs import logs_of, model_of
 from llama_tui.errors import ModelNameError
 from llama_tui.paths import Paths
 from llama_tui.settings.layers import model_keys
@@ -59,22 +60,17 @@ def _count(text: str) -> int:
 
 def _log(folder: Path, name: str | None) -> Path:
     """The log of a model, the latest of several; raises `ModelNameError`."""
-    logs = sorted(folder.glob("*.log"), key=lambda log: log.stat().st_mtime, reverse=True) if folder.is_dir() else []
+    every = logs = logs_of(folder)
     if name is not None:
         wanted = model_keys(name)[0]
-        logs = [log for log in logs if _model(log).casefold() == wanted or log.stem == name]
+        logs = [log for log in logs if model_of(log).casefold() == wanted or log.stem == name]
     if not logs:
-        known = sorted({_model(log) for log in folder.glob("*.log")}) if folder.is_dir() else []
+        known = sorted({model_of(log) for log in every})
         raise ModelNameError(
             f'There is no log of "{name}" in {folder}' if name else f"There is no log in {folder}",
             f"There are logs of {', '.join(known)}." if known else "Logs begin with the first model that is loaded.",
         )
     return logs[0]
-
-
-def _model(log: Path) -> str:
-    """The model's part of the name of a log, which ends with that of its socket."""
-    return log.stem.rpartition("-")[0]
 
 
 def _tail(data: bytes, lines: int) -> bytes:

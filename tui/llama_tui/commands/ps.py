@@ -11,7 +11,6 @@ import msgspec
 from llama_tui.chat.access import Access
 from llama_tui.commands import engines
 from llama_tui.commands.shell import Exit, command, compose, table
-from llama_tui.engine.engine import Engine
 
 _EPILOG = """\
 examples:
@@ -19,7 +18,7 @@ examples:
   llama-tui ps --json | jq '.[] | select(.state == "busy").pid'
 
 PRIVATE is the engine's own memory, MAPPED the pages of the model file, which the system can take back; IDLE LEFT
-the time until it unloads itself."""
+the time until it unloads itself ("kept": it is pinned). An engine that hangs is listed as "not answering"."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,7 +39,7 @@ async def _listed(*, json: bool) -> str:
     paths, settings = compose()
     access = Access(paths, settings)
     try:
-        found: list[Engine] = await engines.running(access)
+        found = await engines.running(access)
         if json:
             return msgspec.json.format(msgspec.json.encode([engines.record(engine) for engine in found])).decode()
         if not found:

@@ -43,12 +43,17 @@ _LAST_WORDS_SECONDS = 0.5
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of `run`."""
-    made = command("run", "MODEL [PROMPT] [--json] [--unload] [--PARAMETER VALUE ...]", _DESCRIPTION, _EPILOG)
+    made = command(
+        "run", "MODEL [PROMPT] [--json] [--unload] [--replace] [--PARAMETER VALUE ...]", _DESCRIPTION, _EPILOG
+    )
     made.add_argument("model", metavar="MODEL", help="name or path of a GGUF file")
     made.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to ask")
     made.add_argument("--json", action="store_true", help="write events, one JSON object per line")
     made.add_argument("--unload", action="store_true", help="end the engine afterwards, if this started it")
-    add_parameters(made, leave_out=("theme",))
+    made.add_argument(
+        "--replace", action="store_true", help="end engines of this model that run with other load parameters"
+    )
+    add_parameters(made, leave_out=("theme", "on_quit"))
     return made
 
 
@@ -65,7 +70,9 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     folders = {name: value for name, value in values.items() if name == "model_dir"}
-    return asyncio.run(_Run(given.model, prompt, values, folders, json=given.json, unload=given.unload).go())
+    return asyncio.run(
+        _Run(given.model, prompt, values, folders, json=given.json, unload=given.unload, replace=given.replace).go()
+    )
 
 
 def _prompt(argument: str | None) -> str:
@@ -83,7 +90,15 @@ class _Run:
     """One answer, from the model's name to the last word."""
 
     def __init__(
-        self, model: str, prompt: str, given: dict[str, Value], flags: dict[str, Value], *, json: bool, unload: bool
+        self,
+        model: str,
+        prompt: str,
+        given: dict[str, Value],
+        flags: dict[str, Value],
+        *,
+        json: bool,
+        unload: bool,
+        replace: bool,
     ) -> None:
         self._model = model
         self._prompt = prompt
@@ -91,8 +106,10 @@ class _Run:
         self._flags = flags
         self._json = json
         self._unload = unload
+        self._replace = replace
         self._narrator = Narrator()
         self._stopped: int | None = None
+        self._started: Started | None = None
 
     async def go(self) -> int:
         """Make the answer; returns the exit code."""
@@ -136,7 +153,7 @@ class _Run:
         access = Access(paths, settings, self._engine_changed)
         try:
             file = await access.find(self._model)
-            engine = await access.engine(file, self._given)
+            engine = await access.engine(file, self._given, replace=self._replace)
             self._event({"type": "engine", "model": file.name, "path": str(file.path), "pid": engine.pid})
             messages = (Message("user", self._prompt),)
             async with contextlib.aclosing(access.ask(file, messages, self._given)) as events:
@@ -145,7 +162,7 @@ class _Run:
                     if isinstance(event, Finished):
                         self._outlet.end_line()
                         await self._outlet.drain()
-                        self._narrator.line(_figures(event))
+                        self._narrator.line(_figures(event, self._started))
         finally:
             await access.close(unload=self._unload)
         return Exit.OK
@@ -168,9 +185,10 @@ class _Run:
             case Queued(place=place):
                 self._narrator.status(f"waiting, {place} before it")
             case Started(prompt_tokens=total, reused_tokens=reused):
-                self._narrator.status(f"reading {total:,} tokens, {reused:,} reused")
+                self._started = event
+                self._narrator.status(f"reading {total:,} tokens · reused {reused:,} of {total:,}")
             case Prefilled(done=done, total=total):
-                self._narrator.status(f"reading {done:,} / {total:,} tokens")
+                self._narrator.status(f"reading {done:,} of {total:,} tokens")
             case Token(text=text):
                 self._narrator.hush()
                 if not self._json:
@@ -183,10 +201,14 @@ class _Run:
             self._outlet.text(msgspec.json.encode(event).decode() + "\n")
 
 
-def _figures(event: Finished) -> str:
+def _figures(event: Finished, started: Started | None) -> str:
     parts = [f"{event.completion_tokens:,} tokens"]
     if event.tokens_per_second is not None:
         parts.append(f"{event.tokens_per_second:.0f} tok/s")
     if event.first_token_seconds is not None:
         parts.append(f"first {event.first_token_seconds:.2f} s")
-    return " · ".join([*parts, event.reason])
+    reason: str = event.reason
+    if reason == "length" and started:
+        full = event.prompt_tokens + event.completion_tokens >= started.n_ctx
+        reason = f"length: n_ctx of {started.n_ctx:,} is full" if full else "length: max_tokens is reached"
+    return " · ".join([*parts, reason])

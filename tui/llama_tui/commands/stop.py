@@ -43,8 +43,8 @@ async def _stop(wanted: list[str]) -> int:
     try:
         found = await engines.running(access)
         chosen = [engine for name in wanted for engine in engines.matching(found, name)] if wanted else found
-        for engine in dict.fromkeys(chosen):
-            await engine.unload()
+        for engine in {engine.pid: engine for engine in chosen}.values():
+            await engines.end(engine)
             print(f"stopped {engine.spec.name} ({engine.pid})", flush=True)
         if not chosen:
             print("No model is loaded.", file=sys.stderr)

@@ -26,6 +26,7 @@ from llama_tui.engine.protocol import (
     Finished,
     Generate,
     Hello,
+    Keep,
     Message,
     Request,
     State,
@@ -90,29 +91,39 @@ class EngineClient:
                     yield event
 
     def generate(
-        self, name: str, messages: tuple[Message, ...], params: dict[str, Value], tools: tuple[dict[str, Any], ...] = ()
+        self,
+        name: str,
+        messages: tuple[Message, ...],
+        params: dict[str, Value],
+        tools: tuple[dict[str, Any], ...] = (),
+        left_out: tuple[int, ...] = (),
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`."""
-        return self._generation(Generate(self._next(), name, messages, params, tools))
+        return self._generation(Generate(self._next(), name, messages, params, tools, left_out))
 
     def attach(self, name: str, after: int = -1) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer that was asked for before, those after seq `after`."""
         return self._generation(Attach(self._next(), name, after))
 
-    async def cancel(self, name: str) -> None:
-        """Stop a generation; its own events tell when it has stopped."""
-        await self._ask(Cancel(self._next(), name), _ANSWER_SECONDS)
+    async def cancel(self, name: str, seconds: float = _ANSWER_SECONDS) -> None:
+        """Stop a generation and wait until it has stopped; `ProtocolError` if that takes longer."""
+        await self._ask(Cancel(self._next(), name), seconds)
 
     async def configure(self, idle_timeout: float) -> None:
         """Set how long, in seconds, the engine lives without being used; 0 = for ever."""
         await self._ask(Configure(self._next(), idle_timeout), _ANSWER_SECONDS)
 
-    async def unload(self, *, unless_shared: bool = False) -> bool:
-        """End the engine. False when it stays because others use it."""
+    async def keep(self, keep: bool) -> None:
+        """Pin the engine, whatever its idle timeout, or let it go."""
+        await self._ask(Keep(self._next(), keep), _ANSWER_SECONDS)
+
+    async def unload(self, seconds: float = _ANSWER_SECONDS, *, unless_shared: bool = False) -> bool:
+        """End the engine. False when it stays, because others use it or it is pinned; `ProtocolError`
+        if it says nothing within some seconds."""
         try:
-            answer = await self._ask(Unload(self._next(), unless_shared), _ANSWER_SECONDS)
-        except ConnectionLost as lost:
-            return lost.bye is not None
+            answer = await self._ask(Unload(self._next(), unless_shared), seconds)
+        except ConnectionLost:
+            return True  # it ends, if not in good order
         return isinstance(answer, Done) and answer.done
 
     async def close(self) -> None:
@@ -155,7 +166,9 @@ class EngineClient:
             async with asyncio.timeout(seconds), contextlib.aclosing(self._stream(request)) as events:
                 return await anext(events)
         except TimeoutError:
-            raise ProtocolError("The engine does not answer", "Unload it; a hung engine can be killed.") from None
+            raise ProtocolError(
+                "The engine does not answer", "If it stays so, end it: `llama-tui stop` ends hung engines too."
+            ) from None
 
     async def _generation(self, request: Generate | Attach) -> AsyncGenerator[AnswerEvent, None]:
         async with contextlib.aclosing(self._stream(request)) as events:
@@ -185,7 +198,14 @@ def error_of(event: Failed) -> EngineError:
     """The error that a `Failed` event stands for."""
     match event.code:
         case "context":
-            return ContextOverflow(event.message, event.hint, event.prompt_tokens, event.n_ctx)
+            return ContextOverflow(
+                event.message,
+                event.hint,
+                event.prompt_tokens,
+                event.n_ctx,
+                reply_room=event.reply_room,
+                cuts=event.cuts,
+            )
         case "load":
             return LoadFailed(event.message, event.hint, event.log)
         case "missing":

@@ -14,14 +14,21 @@ from typing import Any, Literal
 import psutil
 
 from llama_tui.engine.client import ConnectionLost, EngineClient
-from llama_tui.engine.process import EnginePlace, EngineProcess, post_mortem
+from llama_tui.engine.logs import log_tail, note_death
+from llama_tui.engine.post_mortem import post_mortem
+from llama_tui.engine.process import EnginePlace, EngineProcess
 from llama_tui.engine.protocol import AnswerEvent, EngineSpec, Message, State, Token
 from llama_tui.errors import EngineDied, EngineError, ProtocolError
 from llama_tui.settings.values import Value
 
 Condition = Literal["loading", "ready", "busy", "failed", "died", "unloaded"]
 
-_STOP_SECONDS = 2.0
+_STOP_SECONDS = 1.0
+"""llama.cpp lets go within milliseconds, or after the chunk of the prompt that it is reading."""
+
+_HEED_SECONDS = 2.0
+"""An engine that is well takes a request at once, whatever llama.cpp is doing."""
+
 _UNLOAD_SECONDS = 5.0
 _REAP_SECONDS = 2.0
 _POLL_SECONDS = 0.01
@@ -51,6 +58,7 @@ class Engine:
         self._client = client
         self._process = process
         self._on_change = on_change
+        self._killed: Literal["stop", "unload"] | None = None
         self._watcher = asyncio.create_task(self._watch())
 
     @property
@@ -75,11 +83,16 @@ class Engine:
         return self._process is not None
 
     def generate(
-        self, name: str, messages: tuple[Message, ...], params: dict[str, Value], tools: tuple[dict[str, Any], ...] = ()
+        self,
+        name: str,
+        messages: tuple[Message, ...],
+        params: dict[str, Value],
+        tools: tuple[dict[str, Any], ...] = (),
+        left_out: tuple[int, ...] = (),
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`. Raises `EngineDied` with a post-mortem when
         the process ends meanwhile, another `EngineError` when it refuses."""
-        return self._explained(self._client.generate(name, messages, params, tools))
+        return self._explained(self._client.generate(name, messages, params, tools, left_out))
 
     def attach(self, name: str) -> AsyncGenerator[AnswerEvent, None]:
         """All events of an answer that was asked for before, as `generate` gives them."""
@@ -106,19 +119,29 @@ class Engine:
             raise await self._explain(lost, doing) from lost
 
     async def cancel(self, name: str) -> None:
-        """Stop a generation; one that has ended already is no error. An engine that does not take
-        the request within two seconds is killed: a stop always works."""
+        """Stop a generation; one that has ended already is no error. Where it has not stopped after a
+        second, because llama.cpp or the whole process hangs, the process is ended: a stop always works."""
         try:
-            async with asyncio.timeout(_STOP_SECONDS):
-                await self._client.cancel(name)
+            await self._client.cancel(name, _STOP_SECONDS)
         except ConnectionLost:
             pass
-        except (TimeoutError, ProtocolError):
-            self._kill()
+        except ProtocolError:
+            self._kill("stop")
 
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+    def _kill(self, wanted: Literal["stop", "unload"]) -> None:
+        if self.alive:
+            self._killed = wanted
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is pinned: it does not unload itself."""
+        return bool(self.state and self.state.kept)
+
+    async def keep(self, keep: bool) -> None:
+        """Pin it, so that it does not unload itself, or let it go. Raises `EngineError`."""
+        await self._client.keep(keep)
 
     async def configure(self, idle_timeout: float) -> None:
         """Set the seconds after which the engine unloads itself when unused; 0 = never."""
@@ -130,13 +153,13 @@ class Engine:
         if not self.alive:
             return True
         try:
-            if not await self._client.unload(unless_shared=unless_shared):
+            if not await self._client.unload(_HEED_SECONDS, unless_shared=unless_shared):
                 return False
         except ProtocolError:
             # It hangs; a model that cannot be unloaded would hold its memory for ever.
             if unless_shared and not self.started_here:
                 return False
-            self._kill()
+            self._kill("unload")
         await asyncio.wait([self._watcher], timeout=_UNLOAD_SECONDS)
         if self._process:
             if await self._process.wait(_UNLOAD_SECONDS) is None:
@@ -168,8 +191,15 @@ class Engine:
         except ConnectionLost as lost:
             condition = self.condition
             error = await self._explain(lost, {"loading": "loading", "busy": "generating"}.get(condition, "idle"))
-            self.end_reason = lost.bye.reason if lost.bye else None
-            self.error = self.error or (None if lost.bye else error)
+            if self._killed == "unload":
+                self.end_reason = "asked"
+            elif lost.bye:
+                self.end_reason = lost.bye.reason
+            else:
+                self.error = self.error or error
+                if isinstance(error, EngineDied) and (self._process or self._killed):
+                    # Only who started or ended it knows how it ended.
+                    await asyncio.to_thread(note_death, self.place.log, error)
         except EngineError as error:
             self.error = error
         await self._client.close()
@@ -177,7 +207,13 @@ class Engine:
 
     async def _explain(self, lost: ConnectionLost, doing: str) -> EngineError:
         """Why the connection ended, in words for a person."""
-        if lost.bye:
+        if lost.bye or self._killed == "unload":
             return EngineError(f"{self.spec.name} was unloaded while {doing}.", "It can be loaded again at any time.")
+        if self._killed == "stop":
+            return EngineDied(
+                f"The engine of {self.spec.name} did not stop within {_STOP_SECONDS:g} s and was ended.",
+                "What came before is kept.",
+                log_tail(self.place.log),
+            )
         exit_code = await self._process.wait(_REAP_SECONDS) if self._process else None
         return post_mortem(self.spec.name, doing, exit_code, self.place.log)

@@ -6,20 +6,16 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from llama_tui.engine.client import ConnectionLost, EngineClient
 from llama_tui.engine.engine import Engine
-from llama_tui.engine.process import (
-    EnginePlace,
-    EngineProcess,
-    engine_place,
-    place_of_socket,
-    post_mortem,
-    remove_stale,
-    spawn,
-)
+from llama_tui.engine.post_mortem import post_mortem
+from llama_tui.engine.process import EnginePlace, EngineProcess, engine_place, place_of_socket, remove_stale, spawn
 from llama_tui.engine.protocol import EngineSpec
+from llama_tui.engine.silent import SilentEngine, silent_engines
 from llama_tui.errors import BadModelFile, EngineError, LlamaTuiError, ProtocolError
 from llama_tui.paths import Paths
 from llama_tui.settings.values import Value
@@ -30,6 +26,24 @@ _ATTACH_SECONDS = 5.0
 _DISCOVER_SECONDS = 2.0
 _SILENT_SECONDS = 60.0
 _REAP_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Staying:
+    """An engine that goes on after this program has let go of it, and why: it is pinned, others use
+    it, or it is left to its idle timeout; with "forever" it has none."""
+
+    name: str
+    pid: int
+    why: Literal["kept", "shared", "idle", "forever"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """What became of the engines when this program let go of them."""
+
+    ended: tuple[str, ...] = ()
+    stay: tuple[Staying, ...] = ()
 
 
 class Pool:
@@ -55,16 +69,17 @@ class Pool:
         """The engines of one model file, given by its resolved path."""
         return tuple(engine for engine in self.engines if engine.file == path)
 
+    async def silent(self) -> tuple[SilentEngine, ...]:
+        """The engines that did not answer when the directory was last scanned."""
+        return await asyncio.to_thread(silent_engines, self._paths, list(self._silent))
+
     async def acquire(self, name: str, path: Path, params: dict[str, Value]) -> Engine:
         """Attach to the engine of this file with these load parameters, or start it.
 
         Returns as soon as the engine answers; the model may still be loading. Raises
         `BadModelFile` where the file is gone, `LlamaTuiError` where no engine can be started.
         """
-        try:
-            place = engine_place(self._paths, path, params)
-        except OSError as error:
-            raise BadModelFile(f"{path} cannot be read: {error.strerror}", "Choose another model.") from error
+        place = self._place(path, params)
         async with self._connecting:
             known = self._engines.get(place.socket)
             if known and known.alive:
@@ -123,6 +138,7 @@ class Pool:
         except OSError:
             return
         now = time.monotonic()
+        self._silent = {path: until for path, until in self._silent.items() if path in sockets}
         unknown = [
             path
             for path in sockets
@@ -141,6 +157,7 @@ class Pool:
             # It hangs, or speaks another version: not asked again for a while.
             self._silent[path] = time.monotonic() + _SILENT_SECONDS
             return
+        self._silent.pop(path, None)
         known = self._engines.get(path)
         if known and known.alive:  # it was attached to meanwhile
             await client.close()
@@ -153,14 +170,49 @@ class Pool:
             del self._engines[engine.place.socket]
             self._on_change(engine)
 
-    async def close(self, *, unload: bool) -> tuple[str, ...]:
-        """Let go of every engine. With `unload`, end those that this program started and nobody
-        else uses; the names of those that live on."""
-        stay: list[str] = []
+    async def replace(self, name: str, path: Path, params: dict[str, Value]) -> Engine:
+        """As `acquire`, but engines of this file that run with other load parameters are ended first,
+        whoever uses them. The new one is pinned where one of those was."""
+        place = self._place(path, params)
+        resolved = await asyncio.to_thread(path.resolve)
+        others = [engine for engine in self.of_file(resolved) if engine.alive and engine.place.socket != place.socket]
+        kept = any(engine.kept for engine in others)
+        for engine in others:
+            await engine.unload()
+            self.dismiss(engine)
+        engine = await self.acquire(name, path, params)
+        if kept:
+            await engine.keep(True)
+        return engine
+
+    def _place(self, path: Path, params: dict[str, Value]) -> EnginePlace:
+        try:
+            return engine_place(self._paths, path, params)
+        except OSError as error:
+            raise BadModelFile(f"{path} cannot be read: {error.strerror}", "Choose another model.") from error
+
+    async def close(self, *, unload: bool) -> Parting:
+        """Let go of every engine. With `unload`, end those that this program started, nobody else
+        uses and nobody has pinned."""
+        ended: list[str] = []
+        stay: list[Staying] = []
         for engine in self.engines:
-            ended = unload and engine.started_here and await engine.unload(unless_shared=True)
-            if engine.alive and not ended:
-                stay.append(engine.spec.name)
+            if engine.alive and unload and engine.started_here and await engine.unload(unless_shared=True):
+                ended.append(engine.spec.name)
+            elif engine.alive:
+                stay.append(_staying(engine))
             await engine.leave()
         self._engines.clear()
-        return tuple(stay)
+        return Parting(tuple(ended), tuple(stay))
+
+
+def _staying(engine: Engine) -> Staying:
+    state = engine.state
+    why: Literal["kept", "shared", "idle", "forever"] = "idle"
+    if engine.kept:
+        why = "kept"
+    elif state and state.clients > 1:
+        why = "shared"
+    elif state and state.phase == "ready" and state.idle_seconds_left is None:
+        why = "forever"
+    return Staying(engine.spec.name, engine.pid, why)

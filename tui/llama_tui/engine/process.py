@@ -1,4 +1,4 @@
-"""Engine processes: starting one, finding the running one, and what a dead one left behind."""
+"""Engine processes: where one listens, starting it, and sweeping away the socket of a dead one."""
 
 from __future__ import annotations
 
@@ -7,28 +7,21 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
+from llama_tui.engine.logs import open_log
 from llama_tui.engine.protocol import VERSION, EngineSpec
-from llama_tui.errors import EngineDied, LlamaTuiError
+from llama_tui.errors import LlamaTuiError
 from llama_tui.paths import SOCKET_PATH_LIMIT, Paths, ensure, private
 from llama_tui.settings.params import load_identity
 from llama_tui.settings.values import Value
-
-_LOG_BYTES = 1024 * 1024
-_LOG_BEGIN = "--- an engine starts ---\n"
-_LOG_COPIES = 2
-_TAIL_BYTES = 16 * 1024
-_TAIL_LINES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +108,7 @@ async def spawn(paths: Paths, place: EnginePlace, spec: EngineSpec) -> EnginePro
         if _listens(place.socket):
             return None
         place.socket.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX) as listening, _open_log(place.log) as log:
+        with socket.socket(socket.AF_UNIX) as listening, open_log(place.log) as log:
             listening.bind(str(place.socket))
             listening.listen(128)
             process = subprocess.Popen(  # noqa: ASYNC220 - it returns in milliseconds
@@ -143,64 +136,9 @@ def _listens(path: Path) -> bool:
     return True
 
 
-def _open_log(path: Path) -> BinaryIO:
-    if path.exists() and path.stat().st_size > _LOG_BYTES:
-        for number in range(_LOG_COPIES, 1, -1):
-            with contextlib.suppress(FileNotFoundError):
-                path.with_suffix(f".log.{number - 1}").replace(path.with_suffix(f".log.{number}"))
-        path.replace(path.with_suffix(".log.1"))
-    log = path.open("ab", buffering=0)
-    log.write(b"\n" + _LOG_BEGIN.encode())
-    return log
-
-
 def remove_stale(path: Path) -> None:
     """Remove the socket of an engine that died, if nobody listens there."""
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _listens(path):
             path.unlink(missing_ok=True)
-
-
-def post_mortem(name: str, doing: str, exit_code: int | None, log: Path) -> EngineDied:
-    """What is known of an engine that died: how it ended, what it was doing, its last words."""
-    how = _in_words(exit_code)
-    hint = "If it ends again, its log says more."
-    if exit_code == -signal.SIGKILL:
-        hint = "The kernel kills so when memory runs out: try a smaller n_ctx or fewer GPU layers."
-    elif exit_code is not None and exit_code < 0:
-        hint = "If it dies again: fewer GPU layers, a smaller n_ctx, or another build of llama-cpp-python."
-    return EngineDied(f"The engine of {name} {how} while {doing}.", hint, log_tail(log))
-
-
-def _in_words(exit_code: int | None) -> str:
-    if exit_code is None:
-        return "ended without a word"
-    if exit_code >= 0:
-        return f"ended with exit code {exit_code}"
-    try:
-        number = signal.Signals(-exit_code)
-    except ValueError:
-        return f"was ended by signal {-exit_code}"
-    words = {
-        signal.SIGKILL: "was killed",
-        signal.SIGSEGV: "crashed: invalid memory access",
-        signal.SIGABRT: "gave up on an internal check",
-        signal.SIGBUS: "lost a part of its model file",
-        signal.SIGTERM: "was asked to end",
-    }.get(number, "was ended")
-    return f"{words} ({number.name})"
-
-
-def log_tail(log: Path) -> tuple[str, ...]:
-    """The last lines that llama.cpp printed in the latest engine there. Python's own account of a
-    crash is left to the file."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ()
-    latest = text.rpartition(_LOG_BEGIN)[2].partition("Fatal Python error")[0]
-    lines = [line.rstrip() for line in latest.splitlines() if line.strip()]
-    return tuple(lines[-_TAIL_LINES:])

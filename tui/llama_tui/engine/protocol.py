@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from llama_tui.errors import Cut
 from llama_tui.settings.values import Value
 
 VERSION = 2
@@ -75,13 +76,16 @@ class Watch(msgspec.Struct, frozen=True, tag="watch"):
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Ask for an answer. The client names the generation, so that it can record it beforehand.
-    `tools` are JSON schemas of functions, as chat templates take them."""
+    `tools` are JSON schemas of functions, as chat templates take them. `left_out` are the places of
+    the messages that the answer before was made without: while that still suffices, the same are
+    left out again, so that the KV cache stays of use."""
 
     id: int
     generation: str
     messages: tuple[Message, ...]
     params: dict[str, Value]
     tools: tuple[dict[str, Any], ...] = ()
+    left_out: tuple[int, ...] = ()
 
 
 class Attach(msgspec.Struct, frozen=True, tag="attach"):
@@ -93,7 +97,8 @@ class Attach(msgspec.Struct, frozen=True, tag="attach"):
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
-    """Stop a generation, queued or running. It ends with `Finished` and reason "cancelled"."""
+    """Stop a generation, queued or running. It ends with `Finished` and reason "cancelled"; `Done`
+    comes when it has ended, so that who waits for it knows that llama.cpp has let go."""
 
     id: int
     generation: str
@@ -106,14 +111,22 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
     idle_timeout: float
 
 
+class Keep(msgspec.Struct, frozen=True, tag="keep"):
+    """Pin the engine, so that it does not unload itself however long it is unused, or let it go."""
+
+    id: int
+    keep: bool = True
+
+
 class Unload(msgspec.Struct, frozen=True, tag="unload"):
-    """End the engine. With `unless_shared` only if no other client is connected."""
+    """End the engine. With `unless_shared` only if no other client is connected and nobody has
+    pinned it."""
 
     id: int
     unless_shared: bool = False
 
 
-Request = Hello | Watch | Generate | Attach | Cancel | Configure | Unload
+Request = Hello | Watch | Generate | Attach | Cancel | Configure | Keep | Unload
 
 
 # Events
@@ -166,7 +179,7 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
 class State(msgspec.Struct, frozen=True, tag="state"):
     """How an engine is. `progress` is 0 to 1 while loading, None where it cannot be known;
     `read_bytes` is what loading has read from the disk; `idle_seconds_left` is None while it is
-    used or never unloads."""
+    used or never unloads; `kept` says that it is pinned."""
 
     id: int
     phase: Phase
@@ -178,6 +191,7 @@ class State(msgspec.Struct, frozen=True, tag="state"):
     queued: int = 0
     clients: int = 0
     idle_seconds_left: float | None = None
+    kept: bool = False
     n_past: int = 0
 
 
@@ -190,10 +204,20 @@ class Queued(msgspec.Struct, frozen=True, tag="queued"):
     place: int
 
 
+class Omission(msgspec.Struct, frozen=True):
+    """The places of the messages that an answer is made without, and the tokens that they would have
+    needed. `how` is the value of `context_full` that chose them."""
+
+    how: str
+    places: tuple[int, ...]
+    tokens: int
+
+
 class Started(msgspec.Struct, frozen=True, tag="started"):
     """The prompt is rendered: its size, how many of its tokens are still in the KV cache, and the
     seed with which the same answer can be made again. `template` says whether the model's own chat
-    template made it; where that could not, `notice` says why in words for a person."""
+    template made it; where that could not, `notice` says why in words for a person. `left_out` is
+    what of the conversation did not fit."""
 
     id: int
     generation: str
@@ -204,6 +228,7 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     n_ctx: int
     template: Literal["model", "fallback"] = "model"
     notice: str = ""
+    left_out: Omission | None = None
 
 
 class Prefilled(msgspec.Struct, frozen=True, tag="prefilled"):
@@ -274,7 +299,8 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """A request that came to nothing. `prompt_tokens` and `n_ctx` come with code "context"."""
+    """A request that came to nothing. What stands from `prompt_tokens` on comes with code "context";
+    `cuts` where `context_full` is "ask" and there is something to choose from."""
 
     id: int
     code: FailureCode
@@ -285,6 +311,8 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     log: tuple[str, ...] = ()
     prompt_tokens: int = 0
     n_ctx: int = 0
+    reply_room: int = 0
+    cuts: tuple[Cut, ...] = ()
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):

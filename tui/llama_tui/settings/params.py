@@ -172,11 +172,16 @@ PARAMS: tuple[Param, ...] = (
         help="Tell how likely each token was, and so many of the likeliest in its place.",
         minimum=0, maximum=100, none_word="off",
     ),
-    # Load: a loaded model must be loaded again for these, except where `_engine` says otherwise.
+    # Load: a loaded model must be loaded again for these, except for `_engine` and `_sampling`.
     _reload(
         name="n_ctx", type="int", default=2048, group="context",
         help="Context window; rounded up to a multiple of 256.",
         unit="tokens", minimum=16, maximum=16777216, step=1024, none_word="model", variables=("LLAMA_CPP_N_CTX",),
+    ),
+    _sampling(
+        name="context_full", type="choice", default="ask", group="context",
+        help="What to leave out where a chat no longer fits with room for the reply.",
+        choices=("ask", "drop_oldest", "drop_middle", "stop"),
     ),
     _reload(
         name="flash_attn", type="choice", default="auto", group="context",
@@ -309,6 +314,11 @@ PARAMS: tuple[Param, ...] = (
         name="frame_rate", type="int", default=15,
         help="Most frames sent in a second; what keys do is sent at once.",
         unit="frames/s", minimum=1, maximum=60,
+    ),
+    _app(
+        name="on_quit", type="choice", default="unload",
+        help="Quitting ends the engines that only this program uses, or keeps them and the answer they write.",
+        choices=("unload", "keep"),
     ),
 )
 # fmt: on

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from textual import work
@@ -15,12 +15,15 @@ from textual.notifications import SeverityLevel
 from llama_tui.chat.workbench import Workbench
 from llama_tui.control import sanitize
 from llama_tui.engine.devices import Machine
+from llama_tui.engine.pool import Parting
 from llama_tui.paths import Paths
 from llama_tui.settings.store import SettingsStore
 from llama_tui.ui.bindings import KeyGroup, KeyTable, named
 from llama_tui.ui.commands import Commands
 from llama_tui.ui.driver import PaintedApp, Painting
 from llama_tui.ui.screens.chats import ChatList
+from llama_tui.ui.screens.context import ContextScreen
+from llama_tui.ui.screens.logs import EngineList, LogScreen
 from llama_tui.ui.screens.main import MainScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.screens.themes import ThemeList
@@ -38,7 +41,23 @@ _REPAINT_SECONDS = 0.1
 class Farewell:
     """What is worth saying after the screen is gone."""
 
-    still_loaded: tuple[str, ...] = ()
+    parting: Parting = field(default_factory=Parting)
+
+    def lines(self) -> list[str]:
+        """Which engines were ended, which go on and why, and how to end those."""
+        said = [f"Unloaded: {', '.join(self.parting.ended)}"] if self.parting.ended else []
+        said += [f"Still loaded: {engine.name} ({engine.pid}), {_WHY[engine.why]}" for engine in self.parting.stay]
+        if self.parting.stay:
+            said.append(f"`llama-tui stop {self.parting.stay[0].name}` ends one, `llama-tui ps` lists them.")
+        return said
+
+
+_WHY = {
+    "kept": "which you keep",
+    "shared": "which another program uses",
+    "idle": "until it is unused for its idle_timeout",
+    "forever": "whose idle_timeout is 0",
+}
 
 
 class LlamaTui(PaintedApp[Farewell]):
@@ -98,10 +117,12 @@ class LlamaTui(PaintedApp[Farewell]):
         title: str = "",
         severity: SeverityLevel = "information",
         timeout: float | None = None,
-        markup: bool = False,
+        markup: bool = True,
     ) -> None:
-        """Show a message for a while: text as it is, whoever wrote it."""
-        super().notify(sanitize(message), title=title, severity=severity, timeout=timeout, markup=markup)
+        """Show a message for a while. Markup is never parsed, though widgets ask for it unless told
+        otherwise: most messages hold what somebody else wrote."""
+        del markup
+        super().notify(sanitize(message), title=title, severity=severity, timeout=timeout, markup=False)
 
     # Themes
 
@@ -140,10 +161,11 @@ class LlamaTui(PaintedApp[Farewell]):
     # The end
 
     async def action_quit(self) -> None:
-        """Stop the answer that is being made, end the engines that only this program uses, leave."""
-        await self.main.finish()
-        still_loaded = await self.workbench.close(unload=True)
-        self.exit(Farewell(still_loaded))
+        """Stop the answer that is being made, end the engines that only this program uses, leave. With
+        on_quit = keep both go on, and the next start fetches the answer."""
+        unload = self._settings.values()["on_quit"] == "unload"
+        await self.main.finish(stop=unload)
+        self.exit(Farewell(await self.workbench.close(unload=unload)))
 
     async def on_unmount(self) -> None:
         """Let go of the engines, however the program ends; after `action_quit` nothing is left to do."""
@@ -163,5 +185,7 @@ KEY_GROUPS = (
     KeyGroup("Parameters pane", named(FieldList.BINDINGS)),
     KeyGroup("Model switcher", named(ModelSwitcher.BINDINGS)),
     KeyGroup("Chats", named(ChatList.BINDINGS)),
+    KeyGroup("Logs", (*named(LogScreen.BINDINGS), *named(EngineList.BINDINGS))),
+    KeyGroup("Full context", named(ContextScreen.BINDINGS)),
     KeyGroup("Themes", named(ThemeList.BINDINGS)),
 )

@@ -88,6 +88,16 @@ class Log:
         """Add an entry at the end."""
         self._views.append(EntryView(entry, self._width, self._look))
 
+    def insert(self, entry: Entry, before: str) -> None:
+        """Put an entry before another one, or at the end where that is not there; the view stays."""
+        index = self._index(before)
+        if index is None:
+            self.append(entry)
+            return
+        self._views.insert(index, EntryView(entry, self._width, self._look))
+        if index <= self._place.view:
+            self._place = self._place._replace(view=self._place.view + 1)
+
     def feed(self, key: str, fragment: str) -> None:
         """Add to the text of an entry, if it is there."""
         index = self._index(key)

@@ -7,7 +7,7 @@ from llama_tui.ui.entry import Entry
 
 _ENDINGS: dict[Ending, str] = {
     "stop": "stop",
-    "length": "length: the limit or the context is reached",
+    "length": "length: max_tokens is reached",
     "cancelled": "stopped by you",
     "died": "the engine died",
     "failed": "failed",
@@ -21,19 +21,42 @@ def entries_of(conversation: Conversation, reload_key: str) -> list[Entry]:
 
 
 def entries_of_turn(conversation: Conversation, turn: Turn, reload_key: str) -> list[Entry]:
-    """A turn, and below it what went wrong with it and the key that loads the model again."""
-    entries = [entry_of(conversation, turn)]
-    if turn.trouble:
-        entries.append(
-            Entry(
-                key=f"{turn.id}-trouble",
-                role="error",
-                text=turn.trouble.message,
-                hint=with_key(turn.trouble.hint, reload_key),
-                log=turn.trouble.log,
-            )
+    """A turn, above it what changed in what the model is told, below it what went wrong and the key
+    that loads the model again."""
+    entries = (mark_of(conversation, turn), entry_of(conversation, turn), trouble_of(turn, reload_key))
+    return [entry for entry in entries if entry]
+
+
+def trouble_of(turn: Turn, reload_key: str) -> Entry | None:
+    """What went wrong with an answer, and the key that loads the model again."""
+    trouble = turn.trouble
+    if not trouble:
+        return None
+    hint = with_key(trouble.hint, reload_key)
+    return Entry(key=f"{turn.id}-trouble", role="error", text=trouble.message, hint=hint, log=trouble.log)
+
+
+def mark_of(conversation: Conversation, turn: Turn) -> Entry | None:
+    """Where an answer is told less of the conversation than the one before it, or more: a line that
+    says so."""
+    if not conversation.told_otherwise(turn):
+        return None
+    if left_out := turn.left_out:
+        count = len(left_out.turns)
+        which = "earlier" if left_out.how == "drop_oldest" else "middle"
+        text = (
+            f"{count:,} {which} message{'s' * (count != 1)} left out from here on · {left_out.tokens:,} tokens · "
+            "a larger n_ctx brings them back"
         )
-    return entries
+    else:
+        text = "every message is told again from here on"
+    return Entry(key=f"{turn.id}-cut", role="notice", text=text)
+
+
+def reused(n_reused: int, n_prompt: int | None = None) -> str:
+    """How much of a prompt need not be computed, as it is added to a line; empty for nothing."""
+    whole = "" if n_prompt is None else f" of {n_prompt:,}"
+    return f" · reused {n_reused:,}{whole}" if n_reused else ""
 
 
 def with_key(hint: str, reload_key: str) -> str:
@@ -61,7 +84,10 @@ def footer_of(turn: Turn) -> str:
     """Model, tokens, speed, time to the first token, why it ended."""
     if turn.role == "user" or turn.ending is None:
         return ""
-    return " · ".join([turn.model, *(_figures(turn.figures) if turn.figures else ()), _ENDINGS[turn.ending]])
+    figures, ending = turn.figures, _ENDINGS[turn.ending]
+    if figures and turn.ending == "length" and figures.prompt_tokens + figures.completion_tokens >= figures.n_ctx:
+        ending = f"length: n_ctx of {figures.n_ctx:,} is full"
+    return " · ".join([turn.model, *(_figures(figures) if figures else ()), ending])
 
 
 def _figures(figures: Figures) -> list[str]:
@@ -70,4 +96,5 @@ def _figures(figures: Figures) -> list[str]:
         said.append(f"{figures.tokens_per_second:,.0f} tok/s")
     if figures.first_token_seconds is not None:
         said.append(f"first {figures.first_token_seconds:.2f} s")
+    said[-1] += reused(figures.reused_tokens, figures.prompt_tokens)
     return said

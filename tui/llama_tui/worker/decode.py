@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llama_tui.engine.protocol import FinishReason, TokenKind, TokenLogprob
-from llama_tui.errors import ContextOverflow, EngineError
+from llama_tui.errors import EngineError
 from llama_tui.settings.values import Value
 from llama_tui.worker.binding import AbortFlag, llama
 from llama_tui.worker.constraint import Constraint
@@ -56,23 +56,6 @@ class Decoder:
     def n_past(self) -> int:
         """Tokens in the KV cache."""
         return len(self._held)
-
-    def check(self, prompt: Sequence[int]) -> None:
-        """Raise `ContextOverflow` for a prompt that leaves no room for a single token."""
-        if not prompt:
-            raise EngineError(
-                "The model's chat template makes an empty prompt of this conversation",
-                "The file needs a repaired tokenizer.chat_template.",
-            )
-        over = len(prompt) + 1 - self._model.n_ctx
-        if over > 0:
-            raise ContextOverflow(
-                f"The prompt has {len(prompt):,} tokens, {over:,} more than the context of "
-                f"{self._model.n_ctx:,} can hold with an answer",
-                "Shorten it, start a new chat, or set a larger n_ctx and reload.",
-                len(prompt),
-                self._model.n_ctx,
-            )
 
     def reuse(self, prompt: Sequence[int]) -> int:
         """Drop from the KV cache what differs from the prompt; how many of its tokens stay.

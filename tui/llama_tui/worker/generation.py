@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from llama_tui.engine.protocol import Event, Failed, Finished, Generate, GenerationEvent
+from llama_tui.engine.protocol import Done, Event, Failed, Finished, Generate, GenerationEvent
 
 
 class Listener(Protocol):
@@ -32,6 +32,7 @@ class Generation:
         self.ended = False
         self._events: list[GenerationEvent] = []
         self._listeners: list[tuple[Listener, int]] = []
+        self._stoppers: list[tuple[Listener, int]] = []
 
     @property
     def name(self) -> str:
@@ -47,6 +48,9 @@ class Generation:
             listener.send(msgspec.structs.replace(event, id=request_id))
         if self.ended:
             self._listeners.clear()
+            for listener, request_id in self._stoppers:
+                listener.send(Done(request_id))
+            self._stoppers.clear()
 
     def listen(self, listener: Listener, request_id: int, after: int = -1) -> None:
         """Send what the listener has not seen, and from now on what comes."""
@@ -55,6 +59,14 @@ class Generation:
         if not self.ended:
             self._listeners.append((listener, request_id))
 
+    def tell_end(self, listener: Listener, request_id: int) -> None:
+        """Send `Done` as soon as the generation has ended."""
+        if self.ended:
+            listener.send(Done(request_id))
+        else:
+            self._stoppers.append((listener, request_id))
+
     def forget(self, listener: Listener) -> None:
         """The listener is gone; the generation goes on."""
         self._listeners = [entry for entry in self._listeners if entry[0] is not listener]
+        self._stoppers = [entry for entry in self._stoppers if entry[0] is not listener]

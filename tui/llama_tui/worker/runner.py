@@ -15,6 +15,7 @@ from llama_tui.engine.protocol import (
     Failed,
     Finished,
     GenerationEvent,
+    Message,
     ModelInfo,
     Prefilled,
     Started,
@@ -132,10 +133,19 @@ class Runner(threading.Thread):
         try:
             self._generate(generation)
         except ContextOverflow as error:
-            event = Failed(
-                0, "context", error.message, error.hint, prompt_tokens=error.prompt_tokens, n_ctx=error.n_ctx
+            self._publish(
+                generation,
+                Failed(
+                    0,
+                    "context",
+                    error.message,
+                    error.hint,
+                    prompt_tokens=error.prompt_tokens,
+                    n_ctx=error.n_ctx,
+                    reply_room=error.reply_room,
+                    cuts=error.cuts,
+                ),
             )
-            self._publish(generation, event)
         except (EngineError, BadValue) as error:
             self._publish(generation, Failed(0, "request", error.message, error.hint))
         except Exception as error:
@@ -149,6 +159,7 @@ class Runner(threading.Thread):
 
     def _generate(self, generation: Generation) -> None:
         from llama_tui.worker.constraint import Constraint, grammar_of
+        from llama_tui.worker.cut import Fitting, Told
         from llama_tui.worker.decode import Outcome
         from llama_tui.worker.model import sampling_seed
         from llama_tui.worker.sampler import Sampler, biases_of
@@ -159,17 +170,33 @@ class Runner(threading.Thread):
         params = sampling(generation.request.params)
         seed = sampling_seed(params)
         request = generation.request
-        thinking = params["thinking"]
-        rendered = model.renderer.render(
-            request.messages, request.tools, thinking if isinstance(thinking, bool) else None
-        )
-        prompt = model.tokenize(rendered.text)
+        thinking = params["thinking"] if isinstance(params["thinking"], bool) else None
+        max_tokens = params["max_tokens"] if isinstance(params["max_tokens"], int) else None
+
+        def make(messages: tuple[Message, ...]) -> Told:
+            made = model.renderer.render(messages, request.tools, thinking)
+            return Told(made, model.tokenize(made.text))
+
+        fitting = Fitting(request.messages, make, model.n_ctx, max_tokens)
+        fitted = fitting.fit(str(params["context_full"]), request.left_out)
+        rendered, prompt = fitted.told.rendered, fitted.told.tokens
         grammar = grammar_of(params)
         biases = biases_of(params, model.vocab, model.tokenize)
-        decoder.check(prompt)
         reused = decoder.reuse(prompt)
         self._publish(
-            generation, Started(0, name, 0, len(prompt), reused, seed, model.n_ctx, rendered.template, rendered.notice)
+            generation,
+            Started(
+                0,
+                name,
+                0,
+                prompt_tokens=len(prompt),
+                reused_tokens=reused,
+                seed=seed,
+                n_ctx=model.n_ctx,
+                template=rendered.template,
+                notice=rendered.notice,
+                left_out=fitted.left_out,
+            ),
         )
         began = time.monotonic()
         told = began

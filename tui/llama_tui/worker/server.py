@@ -28,6 +28,7 @@ from llama_tui.engine.protocol import (
     Generate,
     GenerationEvent,
     Hello,
+    Keep,
     Queued,
     Request,
     State,
@@ -67,6 +68,7 @@ class Server:
         self._began = self._last_use = time.monotonic()
         self._load_timeout = float(str(spec.params["timeout"]))
         self._idle_timeout = float(str(spec.params["idle_timeout"]))
+        self._kept = False
         self._end: asyncio.Future[EndReason] = self._loop.create_future()
         self._runner = Runner(
             spec,
@@ -150,14 +152,22 @@ class Server:
                 else:
                     connection.send(Failed(id, "request", "This engine does not know that generation", generation=name))
             case Cancel(id, name):
-                self._cancel(name)
-                connection.send(Done(id))
+                if generation := self._generations.get(name):
+                    self._cancel(generation)
+                    generation.tell_end(connection, id)
+                else:
+                    connection.send(Done(id))
             case Configure(id, idle_timeout):
                 self._configure(connection, id, idle_timeout)
+            case Keep(id, keep):
+                self._kept = keep
+                self._last_use = time.monotonic()  # one that is let go has its whole time again
+                connection.send(Done(id))
+                self._changed()
             case Unload(id, unless_shared):
-                shared = unless_shared and len(self._connections) > 1
-                connection.send(Done(id, done=not shared))
-                if not shared:
+                stays = unless_shared and (self._kept or len(self._connections) > 1)
+                connection.send(Done(id, done=not stays))
+                if not stays:
                     self.end("asked")
             case Hello():
                 self.greet(connection, request)
@@ -194,12 +204,11 @@ class Server:
         self._runner.submit(generation)
         self._changed()
 
-    def _cancel(self, name: str) -> None:
-        generation = self._generations.get(name)
-        if not generation or generation.ended or self._runner.cancel(generation):
+    def _cancel(self, generation: Generation) -> None:
+        if generation.ended or self._runner.cancel(generation):
             return
         # It never ran: the runner will pass it over, so its end is told here.
-        generation.publish(Finished(0, name, 0, "cancelled", 0, 0, 0, None, 0.0, 0.0))
+        generation.publish(Finished(0, generation.name, 0, "cancelled", 0, 0, 0, None, 0.0, 0.0))
         self._leave_queue(generation)
         self._changed()
 
@@ -256,7 +265,7 @@ class Server:
                 self.end("idle")
 
     def _idle_seconds_left(self) -> float | None:
-        if not self._idle_timeout or self._loading or self._current or self._waiting:
+        if self._kept or not self._idle_timeout or self._loading or self._current or self._waiting:
             return None
         return self._idle_timeout - (time.monotonic() - self._last_use)
 
@@ -295,6 +304,7 @@ class Server:
             queued=len(self._waiting),
             clients=len(self._connections),
             idle_seconds_left=self._idle_seconds_left(),
+            kept=self._kept,
             n_past=runner.n_past,
         )
 

@@ -5,38 +5,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import ClassVar, cast
+from typing import ClassVar, Literal, cast
 
 from textual import events, on, work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Vertical
+from textual.containers import Container
 from textual.screen import Screen
 from textual.widget import Widget
 
+from llama_tui.chat.conversation import Conversation
 from llama_tui.chat.session import ChatEvent, ChatSession, SendRefused, TurnEnded
 from llama_tui.chat.workbench import Workbench
-from llama_tui.engine.devices import DeviceMemory, Machine
+from llama_tui.engine.devices import Machine
 from llama_tui.engine.engine import Engine
 from llama_tui.errors import LlamaTuiError
 from llama_tui.library.scan import ModelFile
-from llama_tui.library.units import short_size
 from llama_tui.settings.values import Value
 from llama_tui.ui import clipboard
 from llama_tui.ui.bindings import KeyTable, short_key
 from llama_tui.ui.screens.chats import ChatList
+from llama_tui.ui.screens.context import ContextScreen
 from llama_tui.ui.screens.help import HelpScreen
+from llama_tui.ui.screens.logs import LogScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.widgets.chat import ChatPane
 from llama_tui.ui.widgets.form import ParameterForm
-from llama_tui.ui.widgets.loaded import LoadedPane
-from llama_tui.ui.widgets.models import ModelList, ModelPane, ModelRow, model_row
-from llama_tui.ui.widgets.status import Status, StatusLine
+from llama_tui.ui.widgets.models import ModelList
+from llama_tui.ui.widgets.side import SidePane
+from llama_tui.ui.widgets.status import StatusLine, status_of
 
 FORM_FOLDS_BELOW = 100
 SIDE_FOLDS_BELOW = 80
-_READOUT_SECONDS = 1.0
-_DISCOVER_EVERY = 3
 _FINISH_SECONDS = 2.0
 
 
@@ -56,8 +56,11 @@ class MainScreen(Screen[None]):
         Binding("f2", "toggle_models", "models pane", id="pane.models", priority=True),
         Binding("f3", "toggle_form", "parameters pane", id="pane.parameters", priority=True),
         Binding("f5", "reload", "load the model, or reload it", id="models.reload"),
+        Binding("shift+f5,f17", "load_beside", "load it beside what runs", id="models.load_beside"),
+        Binding("f7", "keep", "keep it loaded, or let it go", id="models.keep", priority=True),
         Binding("tab", "app.focus_next", "next pane", id="pane.next"),
         Binding("shift+tab", "app.focus_previous", "previous pane", id="pane.previous"),
+        Binding("f12", "logs", "logs, and what went wrong", id="app.logs", priority=True),
         Binding("f1", "help", "every key", id="app.help", priority=True),
     ]
 
@@ -67,18 +70,14 @@ class MainScreen(Screen[None]):
         self._named = model
         self._machine = machine
         self._keys = keys
-        self._devices: list[DeviceMemory] = []
         self._open = asyncio.Event()
         self._arranged = False
-        self._ticks = 0
         self._told_of: Engine | None = None
 
     def compose(self) -> ComposeResult:
         """Three panes above a line."""
         with Container(id="panes"):
-            with Vertical(id="side"):
-                yield ModelPane()
-                yield LoadedPane()
+            yield SidePane(self.workbench, self._machine)
             yield ChatPane(self._keys)
             yield ParameterForm(self._keys)
         yield StatusLine()
@@ -105,8 +104,7 @@ class MainScreen(Screen[None]):
         self._open.set()
         if workbench.current and (self._named or workbench.current.builtin):
             self.load()
-        self.set_interval(_READOUT_SECONDS, self._tick)
-        self._tick()
+        self.side.begin()
         self._resume()
         await workbench.rescan()
         self.show_engines()
@@ -117,12 +115,12 @@ class MainScreen(Screen[None]):
         await self.workbench.discover()
         self.answer(self.workbench.resume())
 
-    async def finish(self) -> None:
-        """Stop and keep the answer that is being made, and let nothing else begin."""
-        if self._open.is_set():
+    async def finish(self, *, stop: bool = True) -> None:
+        """Stop and keep the answer that is being made, or leave it to its engine, and let nothing else begin."""
+        if self._open.is_set() and stop:
             await self.workbench.session.stop()
         answer = [worker for worker in self.workers if worker.group == "answer" and not worker.is_finished]
-        if answer:
+        if answer and stop:
             await asyncio.wait([asyncio.ensure_future(worker.wait()) for worker in answer], timeout=_FINISH_SECONDS)
         self.workers.cancel_all()
         await asyncio.gather(*(worker.wait() for worker in self.workers), return_exceptions=True)
@@ -134,6 +132,11 @@ class MainScreen(Screen[None]):
     def chat(self) -> ChatPane:
         """The middle pane."""
         return self.query_one(ChatPane)
+
+    @property
+    def side(self) -> SidePane:
+        """The left pane."""
+        return self.query_one(SidePane)
 
     def show_conversation(self) -> None:
         """Show the conversation that the workbench has now."""
@@ -150,23 +153,13 @@ class MainScreen(Screen[None]):
         self.query_one(ParameterForm).show(self.workbench.resolved(), running, self.workbench.below())
         self._show_status()
 
-    def model_rows(self) -> list[ModelRow]:
-        """Every model file with its state."""
-        current = self.workbench.current
-        return [
-            model_row(file, self.workbench.engines_of(file), current.path if current else None)
-            for file in self.workbench.files
-        ]
-
     def show_engines(self) -> None:
         """Show what engines do: in the list, in the switcher, in the readout, in the line below."""
         if not self._open.is_set():
             return
-        rows = self.model_rows()
-        self.query_one(ModelList).show(rows)
+        self.side.show()
         if isinstance(self._app.screen, ModelSwitcher):
-            self._app.screen.show(rows)
-        self.query_one(LoadedPane).show(self.workbench.engines, self._devices, self.workbench.engine)
+            self._app.screen.show(self.side.rows())
         self._tell_of_engine()
         self.show_settings()
 
@@ -178,32 +171,8 @@ class MainScreen(Screen[None]):
             self.chat.tell(engine.error)
 
     def _show_status(self) -> None:
-        workbench, progress = self.workbench, self.chat.progress
-        engine = workbench.engine
-        state = engine.state if engine else None
-        doing = progress.doing
-        loading = bool(engine and engine.condition == "loading")
-        if loading:
-            share = state.progress if state else None
-            doing = "loading" if share is None else f"loading {share:.0%}"
-        answering = self._open.is_set() and workbench.session.answering is not None
-        held = [item.state.memory.private or 0 for item in workbench.engines if item.alive and item.state]
         self.query_one(StatusLine).show(
-            Status(
-                model=workbench.current.name if workbench.current else "",
-                n_past=progress.n_past,
-                n_ctx=state.model.n_ctx if state and state.model else None,
-                tokens_per_second=progress.tokens_per_second if answering else None,
-                memory=f"{short_size(sum(held))} loaded" if held else "",
-                doing=doing,
-                escape=f"{self._key('chat.stop')} stops " + ("the answer" if answering else "loading")
-                if answering or loading
-                else "",
-                keys=tuple(
-                    f"{self._key(name)} {word}"
-                    for name, word in (("models.switch", "models"), ("app.palette", "commands"), ("app.help", "help"))
-                ),
-            )
+            status_of(self.workbench, self.chat.progress, self._keys, open=self._open.is_set())
         )
 
     def _key(self, binding_id: str) -> str:
@@ -211,22 +180,13 @@ class MainScreen(Screen[None]):
 
     # Time and place
 
-    @work(group="readout", exclusive=True)
-    async def _tick(self) -> None:
-        self._ticks += 1
-        if self._ticks % _DISCOVER_EVERY == 0:
-            await self.workbench.discover()
-        if self.query_one("#side").display:
-            self._devices = await asyncio.to_thread(self._machine.read)
-            self.query_one(LoadedPane).show(self.workbench.engines, self._devices, self.workbench.engine)
-
     def on_resize(self, event: events.Resize) -> None:
         """Fold what does not fit; the first size may come before the panes are there."""
         if self.query(ParameterForm):
             self._arrange(event.size.width)
 
     def _arrange(self, width: int) -> None:
-        side, form = self.query_one("#side"), self.query_one(ParameterForm)
+        side, form = self.side, self.query_one(ParameterForm)
         for pane, narrow in ((side, width < SIDE_FOLDS_BELOW), (form, width < FORM_FOLDS_BELOW)):
             if pane.has_class("-overlay") != narrow or not self._arranged:
                 pane.set_class(narrow, "-overlay")
@@ -235,7 +195,7 @@ class MainScreen(Screen[None]):
 
     def action_toggle_models(self) -> None:
         """Show or fold the models pane."""
-        self._toggle(self.query_one("#side"), self.query_one(ModelList))
+        self._toggle(self.side, self.side.models)
 
     def action_toggle_form(self) -> None:
         """Show or fold the parameters pane."""
@@ -260,16 +220,46 @@ class MainScreen(Screen[None]):
         """Show an answer while it is made. One that was left for another conversation goes on to
         its end unseen, so that it is kept whole."""
         conversation = self.workbench.conversation
+        refused: SendRefused | None = None
         async with contextlib.aclosing(making) as events:
             async for event in events:
                 if self.workbench.conversation is conversation:
                     self.chat.apply(conversation, event)
                     if isinstance(event, TurnEnded) and event.turn.trouble:
                         self._told_of = self.workbench.engine
+                    if isinstance(event, SendRefused) and event.error.cuts:
+                        refused = event
                     self._show_status()
                 elif isinstance(event, SendRefused) and not self.chat.prompt.text:
                     self.chat.prompt.load(event.text)
         self._show_status()
+        if refused:
+            self._make_room(conversation, refused)
+
+    @work(group="context", exclusive=True)
+    async def _make_room(self, conversation: Conversation, refused: SendRefused) -> None:
+        """Ask what to leave out of a conversation that does not fit, and send again what was refused."""
+        workbench, prompt = self.workbench, self.chat.prompt
+        screen = ContextScreen(refused.error, workbench.larger_context(refused.error), self._keys)
+        choice = await self._app.push_screen_wait(screen)
+        if choice and choice.always:
+            await self._set("context_full", choice.context_full)
+        if choice is None or choice.context_full == "stop":
+            self.chat.tell(refused.error)
+            return
+        try:
+            if choice.n_ctx:
+                await self._set("n_ctx", choice.n_ctx)
+                if workbench.resolved()["n_ctx"].value != choice.n_ctx:
+                    return  # a flag or a variable decides, as has just been said
+                await workbench.reload()
+        except LlamaTuiError as error:
+            self.chat.tell(error)
+            return
+        if workbench.conversation is conversation and workbench.session.answering is None:
+            prompt.load(prompt.message.removeprefix(refused.text.strip()).strip())
+            how = choice.context_full
+            self.answer(workbench.send(refused.text, how) if refused.text else workbench.retry(how))
 
     def action_stop(self) -> None:
         """Stop the answer, else the loading, else close what lies over the chat."""
@@ -280,7 +270,7 @@ class MainScreen(Screen[None]):
         if workbench.session.answering:
             self._stop_answer()
         elif engine and engine.condition == "loading" and workbench.current:
-            self.unload(workbench.current)
+            self.side.unload(workbench.current)
         else:
             for pane in self.query(".-overlay"):
                 pane.display = False
@@ -349,7 +339,7 @@ class MainScreen(Screen[None]):
 
     def action_switch_model(self) -> None:
         """Choose a model and load it. The screen is there at once: letters that follow are its own."""
-        self._app.push_screen(ModelSwitcher(self.model_rows(), self.unload, self._keys), self._switched)
+        self._app.push_screen(ModelSwitcher(self.side.rows(), self.side.unload, self._keys), self._switched)
 
     def _switched(self, chosen: ModelFile | None) -> None:
         if chosen:
@@ -370,10 +360,12 @@ class MainScreen(Screen[None]):
         self.chat.prompt.focus()
 
     @work(group="load", exclusive=True)
-    async def load(self, *, again: bool = False) -> None:
+    async def load(self, how: Literal["once", "again", "beside"] = "once") -> None:
         """Load the chosen model; what goes wrong stands in the log."""
+        workbench = self.workbench
+        ways = {"once": workbench.load, "again": workbench.reload, "beside": workbench.load_beside}
         try:
-            await (self.workbench.reload() if again else self.workbench.load())
+            await ways[how]()
         except LlamaTuiError as error:
             self.chat.tell(error)
         self.show_engines()
@@ -381,25 +373,17 @@ class MainScreen(Screen[None]):
     def action_reload(self) -> None:
         """Load, or load again with the parameters that hold now."""
         if self._idle():
-            self.load(again=True)
+            self.load("again")
 
-    @on(ModelList.UnloadRequested)
-    def _unload_requested(self, event: ModelList.UnloadRequested) -> None:
-        self.unload(event.file)
+    def action_load_beside(self) -> None:
+        """Load with the parameters that hold now, and leave what runs to who uses it."""
+        if self._idle():
+            self.load("beside")
 
-    @work(group="unload")
-    async def unload(self, file: ModelFile) -> None:
-        """Give a model's memory back."""
-        await self.workbench.unload(file)
-        self.show_engines()
-
-    @on(ModelList.RescanRequested)
-    @work(group="scan", exclusive=True)
-    async def rescan(self) -> None:
-        """Read the model folders again."""
-        await self.workbench.rescan()
-        self.show_engines()
-        self.notify(f"{len(self.workbench.files)} models", timeout=2)
+    def action_keep(self) -> None:
+        """Pin the chosen model's engine, or let it go."""
+        if current := self.workbench.current:
+            self.side.keep(current)
 
     # Parameters
 
@@ -416,6 +400,10 @@ class MainScreen(Screen[None]):
         if problem:
             self.notify(f"{problem.message}\n{problem.hint}", severity="warning", timeout=8)
         self.show_settings()
+
+    def action_logs(self) -> None:
+        """What engines print, why one died, and what is wrong with the settings."""
+        self._app.push_screen(LogScreen(self.workbench, self._keys))
 
     def action_help(self) -> None:
         """Every key."""

@@ -20,6 +20,7 @@ from llama_tui.chat.session import (
     NotKept,
     SendRefused,
     TurnAdded,
+    TurnCut,
     TurnEnded,
     TurnGrew,
     TurnNoticed,
@@ -30,7 +31,7 @@ from llama_tui.control import one_line
 from llama_tui.errors import EngineDied, LlamaTuiError, LoadFailed
 from llama_tui.ui.bindings import KeyTable, key_words
 from llama_tui.ui.entry import Entry
-from llama_tui.ui.present import entries_of, entries_of_turn, with_key
+from llama_tui.ui.present import entries_of, entries_of_turn, entry_of, mark_of, reused, trouble_of, with_key
 from llama_tui.ui.widgets.prompt import Prompt
 from llama_tui.ui.widgets.transcript import Transcript
 
@@ -105,8 +106,7 @@ class ChatPane(Vertical):
         self._begun = bool(entries)
         self.transcript.show(entries or [self._welcome(model, guided=bool(suggestions))])
         self.prompt.set_history(conversation.prompts())
-        figures = next((turn.figures for turn in reversed(conversation.path()) if turn.figures), None)
-        self.progress = Progress(n_past=figures.prompt_tokens + figures.completion_tokens if figures else 0)
+        self.progress = _at_rest(conversation)
         picks = self.suggestions
         picks.display = bool(suggestions) and not entries
         if picks.display:
@@ -129,10 +129,14 @@ class ChatPane(Vertical):
                 self.prompt.set_history(conversation.prompts())
             case TurnRestarted(turn):
                 self.transcript.update(turn.id, text="", thought="", thought_tokens=0, streaming=True)
-            case TurnWaits(turn_id, doing, done, total):
+            case TurnCut(turn):
+                if mark := mark_of(conversation, turn):
+                    self.transcript.drop(mark.key)  # an answer that is fetched again says it again
+                    self.transcript.insert(mark, before=turn.id)
+            case TurnWaits(turn_id, doing, done, total, n_reused):
                 share = f" {done:,} of {total:,} tokens" if total else ""
                 self.progress = Progress(f"{doing}{share}", done)
-                self.transcript.update(turn_id, footer=f"{doing}{share} …")
+                self.transcript.update(turn_id, footer=f"{doing}{share}{reused(n_reused)} …")
                 self._samples.clear()
             case TurnNoticed(turn_id, text):
                 if text not in self._noticed:  # one template says the same of every question
@@ -151,7 +155,7 @@ class ChatPane(Vertical):
                     self.transcript.update(turn_id, thought_tokens=n_reasoning)
                 self.transcript.stream(turn_id, text)
             case TurnEnded(turn):
-                whole, *trouble = entries_of_turn(conversation, turn, self._reload_key)
+                whole, trouble = entry_of(conversation, turn), trouble_of(turn, self._reload_key)
                 self._thinking = False
                 self.transcript.update(
                     turn.id,
@@ -161,17 +165,19 @@ class ChatPane(Vertical):
                     footer=whole.footer,
                     streaming=False,
                 )
-                for entry in trouble:
-                    self.transcript.append(entry)
+                if trouble:
+                    self.transcript.append(trouble)
                 speed = turn.figures.tokens_per_second if turn.figures else None
                 self.progress = Progress("", self.progress.n_past, speed)
             case SendRefused(removed, text, error):
                 for turn_id in removed:
                     self.transcript.drop(turn_id)
                 self.prompt.set_history(conversation.prompts())
-                self.prompt.load(text)
-                self.tell(error)
-                self.progress = Progress()
+                typed = self.prompt.message
+                self.prompt.load(f"{text}\n{typed}" if text and typed else text or typed)
+                if not error.cuts:  # else a person is asked
+                    self.tell(error)
+                self.progress = _at_rest(conversation)
             case NotKept(error):
                 self.tell(error)
 
@@ -239,3 +245,9 @@ class ChatPane(Vertical):
         else:
             text = f"A new chat with {one_line(model)}.\n\n{switch} chooses another model, {every} shows every key."
         return Entry(key="welcome", role="notice", title="llama-tui", text=text)
+
+
+def _at_rest(conversation: Conversation) -> Progress:
+    """What the context held after the last answer."""
+    figures = next((turn.figures for turn in reversed(conversation.path()) if turn.figures), None)
+    return Progress(n_past=figures.prompt_tokens + figures.completion_tokens if figures else 0)

@@ -82,7 +82,8 @@ def device_lines(device: DeviceMemory, mine: int, ours: int, width: int) -> list
 def _engine_lines(engine: Engine, width: int, *, current: bool) -> list[Content]:
     state = engine.state
     left = "" if state is None or state.idle_seconds_left is None else _clock(state.idle_seconds_left)
-    word = {"loading": "loading", "busy": "busy"}.get(engine.condition, left or "kept")
+    at_rest = "kept" if engine.kept else left or "stays"
+    word = {"loading": "loading", "busy": "busy"}.get(engine.condition, at_rest)
     name = one_line(engine.spec.name)
     room = width - len(word) - 1
     if len(name) > room:

@@ -21,7 +21,7 @@ from llama_tui.engine.engine import Condition, Engine
 from llama_tui.library.scan import ModelFile
 from llama_tui.library.units import short_count, short_size
 
-_MARKS: dict[Condition, tuple[str, str]] = {
+MARKS: dict[Condition, tuple[str, str]] = {
     "ready": ("●", "$success"),
     "busy": ("▶", "$accent"),
     "loading": ("◐", "$warning"),
@@ -52,7 +52,7 @@ def model_row(file: ModelFile, engines: Sequence[Engine], current: Path | None) 
 def row_content(row: ModelRow, width: int) -> Content:
     """Two lines: name and state, then parameters, quantization and size in columns."""
     file = row.file
-    mark, style = _MARKS[row.condition]
+    mark, style = MARKS[row.condition]
     if row.condition == "loading":
         mark = "◐ …" if row.progress is None else f"◐ {row.progress:>4.0%}"
     name = one_line(file.name)
@@ -77,6 +77,7 @@ class ModelList(OptionList, inherit_bindings=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select", "load the model", id="models.load"),
         Binding("u", "unload", "unload the model", id="models.unload"),
+        Binding("k", "keep", "keep it loaded, or let it go", id="models.keep_this"),
         Binding("slash", "filter", "filter the list", id="models.filter"),
         Binding("r", "rescan", "read the folders again", id="models.rescan"),
     ]
@@ -90,6 +91,12 @@ class ModelList(OptionList, inherit_bindings=True):
     @dataclass
     class UnloadRequested(Message):
         """The user wants this model's memory back."""
+
+        file: ModelFile
+
+    @dataclass
+    class KeepRequested(Message):
+        """The user wants this model to stay loaded, or to unload itself again."""
 
         file: ModelFile
 
@@ -157,6 +164,11 @@ class ModelList(OptionList, inherit_bindings=True):
         """Give the memory back."""
         if file := self.highlighted_file:
             self.post_message(self.UnloadRequested(file))
+
+    def action_keep(self) -> None:
+        """Pin the model's engines, or let them go."""
+        if file := self.highlighted_file:
+            self.post_message(self.KeepRequested(file))
 
     def action_rescan(self) -> None:
         """Read the folders again."""

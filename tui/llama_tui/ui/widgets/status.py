@@ -9,7 +9,11 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
 
+from llama_tui.chat.workbench import Workbench
 from llama_tui.control import one_line
+from llama_tui.library.units import short_size
+from llama_tui.ui.bindings import KeyTable, short_key
+from llama_tui.ui.widgets.chat import Progress
 
 _GAUGE = " ▁▂▃▄▅▆▇█"
 _NEARLY_FULL = 0.9
@@ -29,6 +33,31 @@ class Status:
     doing: str = ""
     escape: str = ""
     keys: tuple[str, ...] = ()
+
+
+def status_of(workbench: Workbench, progress: Progress, keys: KeyTable, *, open: bool) -> Status:
+    """What the line says now; `open` is whether the workbench has its conversation."""
+    engine = workbench.engine
+    state = engine.state if engine else None
+    doing = progress.doing
+    loading = bool(engine and engine.condition == "loading")
+    if loading:
+        share = state.progress if state else None
+        doing = "loading" if share is None else f"loading {share:.0%}"
+    answering = open and workbench.session.answering is not None
+    held = [item.state.memory.private or 0 for item in workbench.engines if item.alive and item.state]
+    stops = f"{short_key(keys.of('chat.stop'))} stops " + ("the answer" if answering else "loading")
+    words = (("models.switch", "models"), ("app.palette", "commands"), ("app.help", "help"))
+    return Status(
+        model=workbench.current.name if workbench.current else "",
+        n_past=progress.n_past,
+        n_ctx=state.model.n_ctx if state and state.model else None,
+        tokens_per_second=progress.tokens_per_second if answering else None,
+        memory=f"{short_size(sum(held))} loaded" if held else "",
+        doing=doing,
+        escape=stops if answering or loading else "",
+        keys=tuple(f"{short_key(keys.of(name))} {word}" for name, word in words),
+    )
 
 
 class StatusLine(Widget):

@@ -133,6 +133,11 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         self._log.append(entry)
         self._settle()
 
+    def insert(self, entry: Entry, before: str) -> None:
+        """Put an entry before the one of that key."""
+        self._log.insert(entry, before)
+        self._settle()
+
     def stream(self, key: str, fragment: str) -> None:
         """Add to the text of an entry. Fragments are gathered and shown a few times a second."""
         self._gather(self._pending, key, fragment)

@@ -1,0 +1,75 @@
+"""Engines that do not answer: stopped, swapped out, or hung so badly that they greet nobody.
+
+What they are is read from their command line, which holds the `EngineSpec`; nothing is asked of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from llama_tui.engine.process import EnginePlace, place_of_socket
+from llama_tui.engine.protocol import EngineSpec, Memory
+from llama_tui.paths import Paths
+
+_WORKER = "llama_tui.worker"
+_POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class SilentEngine:
+    """The process of an engine that listens but does not answer; `memory` is what it holds."""
+
+    spec: EngineSpec
+    place: EnginePlace
+    pid: int
+    memory: Memory
+
+    def end(self, seconds: float) -> bool:
+        """Kill the process and wait until it is gone; False if it is still there after some seconds."""
+        deadline = time.monotonic() + seconds
+        try:
+            process = psutil.Process(self.pid)
+            if _spec_of(process.cmdline()) != self.spec:
+                return True  # it has ended, and its number belongs to another process
+            process.kill()
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(_POLL_SECONDS)
+        except psutil.NoSuchProcess:
+            pass
+        return True
+
+
+def silent_engines(paths: Paths, sockets: Iterable[Path]) -> tuple[SilentEngine, ...]:
+    """The engine processes of this user that were started for these sockets."""
+    wanted = {str(path): path for path in sockets}
+    found: list[SilentEngine] = []
+    if wanted:
+        for process in psutil.process_iter(["cmdline"]):
+            spec = _spec_of(process.info["cmdline"] or ())
+            if spec and spec.socket in wanted:
+                place = place_of_socket(paths, wanted[spec.socket], Path(spec.path))
+                with contextlib.suppress(psutil.Error):
+                    memory = process.memory_info()
+                    shared = getattr(memory, "shared", None)
+                    held = Memory(private=memory.rss - (shared or 0), mapped=shared)
+                    found.append(SilentEngine(spec, place, process.pid, held))
+    return tuple(found)
+
+
+def _spec_of(command: Sequence[str]) -> EngineSpec | None:
+    """What an engine was started with, by its command line; None for any other process."""
+    if len(command) < 2 or _WORKER not in command:
+        return None
+    try:
+        return msgspec.json.decode(command[-1], type=EngineSpec)
+    except msgspec.MsgspecError:
+        return None

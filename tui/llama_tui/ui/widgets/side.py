@@ -1,0 +1,108 @@
+"""The left side: the model files, and below them what the loaded models hold."""
+
+from __future__ import annotations
+
+import asyncio
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Vertical
+
+from llama_tui.chat.workbench import Workbench
+from llama_tui.control import one_line
+from llama_tui.engine.devices import DeviceMemory, Machine
+from llama_tui.errors import EngineError
+from llama_tui.library.scan import ModelFile
+from llama_tui.ui.widgets.loaded import LoadedPane
+from llama_tui.ui.widgets.models import ModelList, ModelPane, ModelRow, model_row
+
+_READOUT_SECONDS = 1.0
+_DISCOVER_EVERY = 3
+
+
+class SidePane(Vertical):
+    """Shows the engines and carries out what concerns an engine alone; which model to talk to is
+    the screen's business."""
+
+    def __init__(self, workbench: Workbench, machine: Machine) -> None:
+        super().__init__(id="side")
+        self._workbench = workbench
+        self._machine = machine
+        self._devices: list[DeviceMemory] = []
+        self._ticks = 0
+
+    def compose(self) -> ComposeResult:
+        """The list above the readout."""
+        yield ModelPane()
+        yield LoadedPane()
+
+    def begin(self) -> None:
+        """Look at the engines and the devices now, and once a second from now on."""
+        self.set_interval(_READOUT_SECONDS, self._tick)
+        self._tick()
+
+    @property
+    def models(self) -> ModelList:
+        """The list."""
+        return self.query_one(ModelList)
+
+    def rows(self) -> list[ModelRow]:
+        """Every model file with its state."""
+        workbench = self._workbench
+        chosen = workbench.current.path if workbench.current else None
+        return [model_row(file, workbench.engines_of(file), chosen) for file in workbench.files]
+
+    def show(self) -> None:
+        """Show the files and the engines as they are now."""
+        self.models.show(self.rows())
+        self._show_loaded()
+
+    def _show_loaded(self) -> None:
+        self.query_one(LoadedPane).show(self._workbench.engines, self._devices, self._workbench.engine)
+
+    @work(group="readout", exclusive=True)
+    async def _tick(self) -> None:
+        self._ticks += 1
+        if self._ticks % _DISCOVER_EVERY == 0:
+            await self._workbench.discover()
+        if self.display:
+            self._devices = await asyncio.to_thread(self._machine.read)
+            self._show_loaded()
+
+    @on(ModelList.UnloadRequested)
+    def _unload_requested(self, event: ModelList.UnloadRequested) -> None:
+        event.stop()
+        self.unload(event.file)
+
+    @work(group="unload")
+    async def unload(self, file: ModelFile) -> None:
+        """Give a model's memory back."""
+        await self._workbench.unload(file)
+
+    @on(ModelList.KeepRequested)
+    def _keep_requested(self, event: ModelList.KeepRequested) -> None:
+        event.stop()
+        self.keep(event.file)
+
+    @work(group="keep")
+    async def keep(self, file: ModelFile) -> None:
+        """Pin a model's engines, or let them go again."""
+        try:
+            kept = await self._workbench.keep(file)
+        except EngineError as error:
+            self.notify(f"{error.message}\n{error.hint}", severity="warning", timeout=8)
+            return
+        said: dict[bool | None, str] = {
+            True: "stays loaded until you unload it",
+            False: "unloads itself again when it is unused",
+        }
+        name = one_line(file.name)
+        self.notify(f"{name} {said.get(kept, 'is not loaded')}", timeout=4)
+
+    @on(ModelList.RescanRequested)
+    @work(group="scan", exclusive=True)
+    async def rescan(self) -> None:
+        """Read the model folders again."""
+        await self._workbench.rescan()
+        self.show()
+        self.notify(f"{len(self._workbench.files)} models", timeout=2)
