@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from llama_tui.paths import Paths
@@ -63,3 +66,19 @@ def test_both_ways_to_paint_show_the_same_and_leave_the_terminal_as_it_was(
         assert terminal.wait() == 0
         cursor = terminal.screen.cursor.attrs
         assert (cursor.fg, cursor.bg, cursor.bold, cursor.reverse) == ("default", "default", False, False)
+
+
+def test_all_is_painted_anew_when_the_program_comes_back_from_the_background(paths: Paths, tiny_model: Path) -> None:
+    with ScriptedEngine(paths, tiny_model), Terminal(str(tiny_model)) as terminal:
+        terminal.wait_for("/ 2,048")
+        os.kill(terminal.pid, signal.SIGTSTP)
+        process = psutil.Process(terminal.pid)
+        until(lambda: process.status() == psutil.STATUS_STOPPED)
+        terminal.screen.reset()
+        os.kill(terminal.pid, signal.SIGCONT)
+        screen = terminal.wait_for(lambda text: "/ 2,048" in text and "type a message" in text and "Parameters" in text)
+        assert {line[0] for line in screen.splitlines()[:39]} <= set("╭│╰")
+        terminal.resize(100, 30)
+        terminal.wait_for(lambda text: "/ 2,048" in text.splitlines()[29])
+        terminal.send(CTRL_Q)
+        assert terminal.wait() == 0

@@ -21,6 +21,7 @@ from rich.console import RenderableType
 from textual import events
 from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
+from textual.geometry import Size
 from textual.message import Message
 from textual.messages import TerminalSupportsSynchronizedOutput
 from textual.screen import Screen
@@ -68,10 +69,10 @@ class PaintedApp(App[Result]):
             with self.terminal.frame():
                 super()._display(screen, renderable)  # pyright: ignore[reportUnknownMemberType]
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         """After a change of size a terminal may show anything."""
         if self.terminal is not None:
-            self.terminal.forget()
+            self.terminal.resized(event.size)
 
 
 class TerminalDriver(LinuxDriver):
@@ -107,6 +108,7 @@ class TerminalDriver(LinuxDriver):
         self._window = Window()
         self._painter.forget()
         super().start_application_mode()
+        self._from_thread(self._go_on)
 
     def stop_application_mode(self) -> None:
         """Leave the terminal as it was found."""
@@ -160,11 +162,13 @@ class TerminalDriver(LinuxDriver):
             if text:
                 self._show(text)
 
-    def forget(self) -> None:
-        """Take the terminal to show anything."""
-        if self._painter.size == tuple(self._program.size):
+    def resized(self, size: Size) -> None:
+        """Take the terminal to show anything, at this size; what was wanted at the same size is written anew."""
+        if self._painter.size == tuple(size):
             self._painter.forget()
             self._go_on()
+        else:
+            self._painter.resize(*size)
 
     def _show(self, frame: str) -> None:
         self._synchronized = frame.startswith(SYNC_BEGIN)
