@@ -8,7 +8,8 @@ stream:N       one answer of 1,000 tokens at N tokens a second: bytes and CPU mi
                token that was
 keys:N         the same with a key every 100 to 200 ms: key to echo, in milliseconds
 keys:N@K       the same over a link that takes K kilobytes a second
-idle           20 seconds at an empty prompt: CPU in percent of a core, bytes a second
+idle           20 seconds at an empty prompt: CPU in percent of a core, bytes a second; first with the
+               cursor blinking, then when it has come to rest
 
 Sizes, colours and the answer are the same in every run; times are of this machine.
 """
@@ -27,6 +28,7 @@ from pathlib import Path
 
 from benchmarks.terminal import TimedTerminal
 from llama_tui.paths import Paths
+from llama_tui.ui.widgets.prompt import STILL_AFTER
 from tests.e2e.terminal import COMMAND
 from tests.ggufs import write_tiny_llama
 from tests.ui.scripted import ScriptedEngine
@@ -194,12 +196,15 @@ def keys(setup: Setup, pace: float, kilobytes: int) -> dict[str, list[float]]:
 
 def idle(setup: Setup) -> dict[str, list[float]]:
     """Costs of an empty prompt."""
+    found: dict[str, list[float]] = {}
     with Round(setup, 50) as run:
-        run.terminal.read(3)
-        began, cpu = time.monotonic(), run.terminal.cpu_seconds()
-        run.terminal.read(20)
-        used = run.terminal.cpu_seconds() - cpu
-        return {"CPU %": [100 * used / 20], "bytes a second": [run.terminal.bytes_since(began) / 20]}
+        for state, wait, seconds in (("blinking", 0, STILL_AFTER / 2), ("at rest", STILL_AFTER, 20)):
+            run.terminal.read(wait)
+            began, cpu = time.monotonic(), run.terminal.cpu_seconds()
+            run.terminal.read(seconds)
+            found[f"CPU %, {state}"] = [100 * (run.terminal.cpu_seconds() - cpu) / seconds]
+            found[f"bytes a second, {state}"] = [run.terminal.bytes_since(began) / seconds]
+    return found
 
 
 def measure(setup: Setup, what: str) -> dict[str, list[float]]:
