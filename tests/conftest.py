@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -50,7 +51,8 @@ def paths(home: Path) -> Paths:
 
 @pytest.fixture(autouse=True)
 def no_process_left(home: Path) -> Iterator[None]:
-    """Every engine that a test starts must be gone a moment after it; stragglers are ended."""
+    """Every engine that a test starts, and the process of its template, must be gone a moment after
+    it; stragglers are ended."""
     runtime = os.environ["XDG_RUNTIME_DIR"]
     yield
     if not (Path(runtime) / "llama-tui").exists():
@@ -64,12 +66,17 @@ def no_process_left(home: Path) -> Iterator[None]:
 
 
 def _engines(runtime: str) -> list[psutil.Process]:
-    """Engine processes whose sockets are in a runtime folder."""
+    """Engines, and the processes of their templates, that have a runtime folder in their environment."""
     found: list[psutil.Process] = []
-    for process in psutil.process_iter(["pid", "cmdline", "status"]):
-        line = process.info["cmdline"] or []
-        if "llama_tui.worker" in line and runtime in line[-1] and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process)
+    for process in psutil.process_iter(["cmdline", "status"]):
+        ours = {"llama_tui.worker", "llama_tui.worker.renderer"} & set(process.info["cmdline"] or [])
+        with contextlib.suppress(psutil.Error):
+            if (
+                ours
+                and process.info["status"] != psutil.STATUS_ZOMBIE
+                and process.environ().get("XDG_RUNTIME_DIR") == runtime
+            ):
+                found.append(process)
     return found
 
 

@@ -7,7 +7,7 @@ a few merges and the control tokens of ChatML.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import gguf
@@ -41,6 +41,7 @@ def write_tiny_llama(
     n_ctx_train: int = 512,
     n_embd: int = 64,
     n_layer: int = 2,
+    n_head_kv: int | None = None,
     vocab: Sequence[str] = (),
     quantization: str = "F32",
     chat_template: str | None = CHATML,
@@ -59,6 +60,7 @@ def write_tiny_llama(
     ASCII character, a space or a newline, so that answers look the same on every screen; without it
     answers are full of bytes that are not UTF-8.
 
+    `n_head_kv` heads of keys and values serve all n_embd / 32 heads; None gives each its own.
     `vocab` adds whole tokens (of their own, without merges). `quantization` is one of F32, F16, BF16,
     Q8_0, Q4_0, Q4_1, Q5_0, Q5_1. `drop_tensor` and `drop_key` leave out one tensor or metadata key by its
     full name, which llama.cpp refuses with a message of its own.
@@ -75,7 +77,7 @@ def write_tiny_llama(
         f"{architecture}.block_count": n_layer,
         f"{architecture}.feed_forward_length": 2 * n_embd,
         f"{architecture}.attention.head_count": n_embd // HEAD_DIM,
-        f"{architecture}.attention.head_count_kv": n_embd // HEAD_DIM,
+        f"{architecture}.attention.head_count_kv": n_head_kv or n_embd // HEAD_DIM,
         f"{architecture}.rope.dimension_count": HEAD_DIM,
         f"{architecture}.attention.layer_norm_rms_epsilon": 1e-5,
         f"{architecture}.vocab_size": len(tokens),
@@ -95,11 +97,103 @@ def write_tiny_llama(
         del keys[drop_key]
     for key, value in keys.items():
         _add(writer, key, value)
-    for tensor, weights in _weights(tokens, types, n_embd, n_layer, seed=seed, readable=readable).items():
+    for tensor, weights in _weights(
+        tokens, types, n_embd, n_layer, n_kv=(n_head_kv or n_embd // HEAD_DIM) * HEAD_DIM, seed=seed, readable=readable
+    ).items():
         if tensor == drop_tensor:
             continue
         kind = gguf.GGMLQuantizationType[quantization if weights.ndim > 1 else "F32"]
         writer.add_tensor(tensor, gguf.quantize(weights, kind), raw_dtype=kind)
+    _save(writer, path)
+    return path
+
+
+def write_tiny_cohere(path: Path, *, window: int = 64, n_embd: int = 64) -> Path:
+    """Write a model of four layers, of which three see no further back than a window of tokens."""
+    rows = {"attn_q": n_embd, "attn_k": n_embd, "attn_v": n_embd, "attn_output": n_embd}
+    rows |= {"ffn_gate": 2 * n_embd, "ffn_up": 2 * n_embd, "ffn_down": n_embd}
+    keys: dict[str, object] = {
+        "feed_forward_length": 2 * n_embd,
+        "attention.head_count": n_embd // HEAD_DIM,
+        "attention.head_count_kv": n_embd // HEAD_DIM,
+        "attention.layer_norm_epsilon": 1e-5,
+        "attention.sliding_window": window,
+        "rope.dimension_count": HEAD_DIM,
+        "logit_scale": 1.0,
+    }
+
+    def block(random: _Random) -> dict[str, NDArray[np.float32]]:
+        weights = {name: random(count, 2 * n_embd if name == "ffn_down" else n_embd) for name, count in rows.items()}
+        return {"attn_norm.weight": np.ones(n_embd, np.float32), **{f"{n}.weight": w for n, w in weights.items()}}
+
+    return _write_noise(path, "cohere2", n_embd, 4, keys=keys, block=block)
+
+
+def write_tiny_mamba(path: Path, *, n_embd: int = 64) -> Path:
+    """Write a recurrent model: it keeps one state in place of a cache, and cannot go back."""
+    inner, state, rank, kernel = 2 * n_embd, 8, 4, 4
+    keys: dict[str, object] = {
+        "ssm.conv_kernel": kernel,
+        "ssm.inner_size": inner,
+        "ssm.state_size": state,
+        "ssm.time_step_rank": rank,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+    }
+
+    def block(random: _Random) -> dict[str, NDArray[np.float32]]:
+        return {
+            "attn_norm.weight": np.ones(n_embd, np.float32),
+            "ssm_in.weight": random(2 * inner, n_embd),
+            "ssm_conv1d.weight": random(inner, kernel),
+            "ssm_conv1d.bias": np.zeros(inner, np.float32),
+            "ssm_x.weight": random(rank + 2 * state, inner),
+            "ssm_dt.weight": random(inner, rank),
+            "ssm_dt.bias": np.zeros(inner, np.float32),
+            "ssm_a": -np.tile(np.arange(1, state + 1, dtype=np.float32), (inner, 1)),
+            "ssm_d": np.ones(inner, np.float32),
+            "ssm_out.weight": random(n_embd, inner),
+        }
+
+    return _write_noise(path, "mamba", n_embd, 2, keys=keys, block=block)
+
+
+_Random = Callable[[int, int], NDArray[np.float32]]
+
+
+def _write_noise(
+    path: Path,
+    architecture: str,
+    n_embd: int,
+    n_layer: int,
+    *,
+    keys: Mapping[str, object],
+    block: Callable[[_Random], dict[str, NDArray[np.float32]]],
+) -> Path:
+    tokens, types = _tokens(())
+    generator = np.random.default_rng(0)
+
+    def random(rows: int, columns: int) -> NDArray[np.float32]:
+        return (generator.standard_normal((rows, columns)) / columns**0.5).astype(np.float32)
+
+    writer = gguf.GGUFWriter(None, architecture)
+    shape = {"context_length": 4096, "embedding_length": n_embd, "block_count": n_layer, "vocab_size": len(tokens)}
+    for key, value in {
+        **{f"{architecture}.{name}": value for name, value in {**shape, **keys}.items()},
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": types,
+        "tokenizer.ggml.merges": list(MERGES),
+        "tokenizer.ggml.eos_token_id": tokens.index("<|im_end|>"),
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.chat_template": CHATML,
+    }.items():
+        _add(writer, key, value)
+    writer.add_tensor("token_embd.weight", random(len(tokens), n_embd) * np.float32(n_embd**0.5))
+    writer.add_tensor("output_norm.weight", np.ones(n_embd, np.float32))
+    for layer in range(n_layer):
+        for name, weights in block(random).items():
+            writer.add_tensor(f"blk.{layer}.{name}", weights)
     _save(writer, path)
     return path
 
@@ -201,7 +295,7 @@ def _tokens(vocab: Sequence[str]) -> tuple[list[str], list[int]]:
 
 
 def _weights(
-    tokens: list[str], types: list[int], n_embd: int, n_layer: int, *, seed: int, readable: bool
+    tokens: list[str], types: list[int], n_embd: int, n_layer: int, *, n_kv: int, seed: int, readable: bool
 ) -> dict[str, NDArray[np.float32]]:
     random = np.random.default_rng(seed)
 
@@ -215,8 +309,8 @@ def _weights(
         weights |= {
             block + "attn_norm.weight": ones,
             block + "attn_q.weight": matrix(n_embd, n_embd),
-            block + "attn_k.weight": matrix(n_embd, n_embd),
-            block + "attn_v.weight": matrix(n_embd, n_embd),
+            block + "attn_k.weight": matrix(n_kv, n_embd),
+            block + "attn_v.weight": matrix(n_kv, n_embd),
             block + "attn_output.weight": matrix(n_embd, n_embd),
             block + "ffn_norm.weight": ones,
             block + "ffn_gate.weight": matrix(2 * n_embd, n_embd),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from llama_tui.engine.protocol import Failed
 from llama_tui.paths import Paths
-from tests.e2e.terminal import Terminal
+from tests.e2e.terminal import COMMAND, Terminal
 from tests.ui.scripted import ScriptedEngine
 
 ATTACKS = {
@@ -144,3 +145,33 @@ def test_what_is_pasted_and_the_title_made_of_it_cannot(paths: Paths, guide_mode
         terminal.send("\x11")
         assert terminal.wait() == 0
     assert not unsafe(terminal.raw)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["models"], ["models", "--json"], ["config", "show"], ["logs", EVERY], ["logs", "guide"], ["run", EVERY, "x"]],
+)
+def test_commands_cannot_when_they_write_to_a_terminal(paths: Paths, models: Path, words: list[str]) -> None:
+    paths.config.mkdir(parents=True)
+    escaped = EVERY.encode("unicode_escape").decode().replace("\\x", "\\u00").replace('"', '\\"')
+    paths.config_file.write_text(f'model_dir = "{models}"\nsystem_prompt = "{escaped}"\n')
+    paths.logs.mkdir(parents=True)
+    (paths.logs / "guide-0.log").write_text(EVERY)
+    with Terminal(*words, columns=200, rows=900) as terminal:
+        terminal.wait_for("T28")
+        terminal.wait()
+    assert not unsafe(terminal.raw)
+
+
+def test_run_cannot_when_it_writes_to_a_terminal_and_a_pipe_gets_the_text_as_it_is(
+    paths: Paths, guide_model: Path
+) -> None:
+    pieces = [*EVERY, "the end of it"]
+    with ScriptedEngine(paths, guide_model, pieces), Terminal("run", "guide", "Go", columns=200) as terminal:
+        terminal.wait_for("the end of it")
+        assert terminal.wait() == 0
+    assert not unsafe(terminal.raw)
+    assert COMMAND
+    with ScriptedEngine(paths, guide_model, pieces):
+        piped = subprocess.run([COMMAND, "run", "guide", "Go"], capture_output=True, text=True, timeout=60, check=True)
+    assert piped.stdout.rstrip("\n") == "".join(pieces)

@@ -102,6 +102,16 @@ class TestRun:
         assert prompt_tokens("one two three", stdin="") == alone
         assert prompt_tokens("one two three", stdin="four five six") > alone
 
+    def test_what_was_read_before_the_model_was_unloaded_is_not_read_again(self) -> None:
+        def finished() -> dict[str, Any]:
+            done = shell("run", "guide", QUESTION * 60, "--json", "--unload", "--max-tokens", "1")
+            return json.loads(done.stdout.splitlines()[-1])
+
+        first, again = finished(), finished()
+        assert not first["restored"]
+        assert again["restored"]
+        assert again["reused_tokens"] == again["prompt_tokens"] - 1
+
     def test_events_as_json(self, paths: Paths) -> None:
         done = shell("run", "guide", QUESTION, "--json", "--temperature", "0")
         events = [json.loads(line) for line in done.stdout.splitlines()]

@@ -29,8 +29,8 @@ HELLO = (Message("user", "hello there"),)
 
 
 def load_params(**changes: Value) -> dict[str, Value]:
-    """The load parameters of a test's engine."""
-    return defaults("load") | {"n_threads": 1, "n_ctx": 1024} | changes
+    """The load parameters of a test's engine, which saves no KV state unless it is told to."""
+    return defaults("load") | {"n_threads": 1, "n_ctx": 1024, "kv_state_size": 0.0} | changes
 
 
 async def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
@@ -115,7 +115,7 @@ class Running:
 def running(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One engine with a large context for all tests of a module; it is ready, and nobody's."""
     folder = tmp_path_factory.mktemp("m")
-    paths = Paths(folder, folder, folder, folder / "r")
+    paths = Paths(folder, folder, folder, folder / "r", folder)
     params = load_params(n_ctx=65536, idle_timeout=0.0)
 
     async def start() -> Path:

@@ -355,7 +355,7 @@ class TestArguments:
         ("more", "said"),
         [
             ({"temprature": 1}, "'temprature'. Did you mean temperature?"),
-            ({"max_completion_tokens": 5}, "Did you mean max_tokens?"),
+            ({"max_completion_token": 5}, "Did you mean max_completion_tokens?"),
             ({"strem": True}, "Did you mean stream?"),
             ({"model_dir": "/x"}, "Client(model_dir=...)"),
             ({"theme": "dawn"}, "There is no argument 'theme'"),
@@ -364,10 +364,10 @@ class TestArguments:
             ({"messages": "hello"}, "messages must be a list"),
             ({"messages": []}, "messages is empty"),
             ({"messages": ["hello"]}, "messages[0] is a str, not a dictionary"),
-            ({"messages": [*HELLO, {"role": "tool", "content": ""}]}, "messages[1][\"role\"] is 'tool'"),
+            ({"messages": [*HELLO, {"role": "robot", "content": ""}]}, "messages[1][\"role\"] is 'robot'"),
             ({"messages": [{"role": "user"}]}, 'messages[0]["content"] is missing'),
-            ({"messages": [{"role": "user", "content": ["x"]}]}, 'messages[0]["content"] is a list'),
-            ({"messages": [{"role": "user", "content": "x", "name": "y"}]}, "messages[0] has a field 'name'"),
+            ({"messages": [{"role": "user", "content": ["x"]}]}, 'messages[0]["content"] has a part that is no text'),
+            ({"messages": [{"role": "user", "content": "x", "nam": "y"}]}, "messages[0] has a field 'nam'"),
             ({"model": 5}, "model is an int"),
         ],
     )

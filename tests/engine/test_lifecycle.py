@@ -480,7 +480,7 @@ class TestCannotStart:
 
     async def test_a_state_folder_that_cannot_be_made(self, paths: Paths, tiny_model: Path) -> None:
         (paths.state.parent / "file").parent.mkdir(parents=True, exist_ok=True)
-        blocked = Paths(paths.config, paths.data, tiny_model / "state", paths.runtime)
+        blocked = Paths(paths.config, paths.data, tiny_model / "state", paths.runtime, paths.cache)
         pool = Pool(blocked, lambda _engine: None)
         with pytest.raises(LlamaTuiError) as caught:
             await pool.acquire("tiny", tiny_model, load_params())

@@ -52,7 +52,9 @@ def log(app: LlamaTui) -> str:
 
 
 def answered(app: LlamaTui) -> bool:
-    return app.workbench.session.answering is None
+    """The answer is whole, and the transcript shows it so."""
+    streaming = any(entry.streaming for entry in app.main.chat.transcript.entries)
+    return app.workbench.session.answering is None and not streaming
 
 
 async def ask(app: LlamaTui, pilot: Pilot[Farewell], text: str) -> None:
@@ -578,3 +580,17 @@ async def test_a_database_that_is_locked_is_told_in_the_list_of_chats(paths: Pat
         finally:
             other.close()
         await pilot.press("escape")
+
+
+async def test_a_conversation_that_is_come_back_to_is_not_read_again(paths: Paths, models: Path) -> None:
+    for text, restored in (("zq" * 200, False), ("and then?", True)):
+        app = program(paths, "tiny", models, {"max_tokens": 12, "temperature": 0.0})
+        async with running(app) as pilot:
+            await ask(app, pilot, text)
+            await until(lambda app=app: answered(app))
+            await pilot.pause()
+            figures = app.workbench.conversation.path()[-1].figures
+            assert figures
+            said = f"reused {figures.reused_tokens:,} of {figures.prompt_tokens:,} from disk"
+            assert (said in log(app)) == restored
+            assert (figures.reused_tokens > 400) == restored

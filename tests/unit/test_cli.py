@@ -17,6 +17,7 @@ from llama_tui.commands import COMMANDS, doctor
 from llama_tui.commands.config import commented
 from llama_tui.commands.doctor import Build
 from llama_tui.commands.engines import clock
+from llama_tui.commands.flags import combinations
 from llama_tui.commands.shell import Exit, exit_code, table
 from llama_tui.commands.terminal import Abilities, Answers, Multiplexer
 from llama_tui.engine.devices import DeviceMemory
@@ -75,6 +76,9 @@ class TestArguments:
             (["config", "edit"], "invalid choice"),
             (["completion", "tcsh"], "invalid choice"),
             (["logs", "-n", "-5"], "it must be 0 or more"),
+            (["bench", "guide", "--n-threads", "2,none"], "--n-threads: n_threads cannot be 'none'"),
+            (["bench", "guide", "--repetitions", "0"], "it must be a whole number of 1 or more"),
+            (["bench", "guide", "--temperature", "1"], "unrecognized arguments"),
         ],
     )
     def test_wrong_ones_are_told_and_end_with_2(
@@ -82,6 +86,22 @@ class TestArguments:
     ) -> None:
         assert run(*arguments) == Exit.USAGE
         assert said in capsys.readouterr().err
+
+    def test_a_sweep_is_every_combination_of_what_stands_between_commas(self) -> None:
+        given = {"model": "guide", "n_threads": "1,auto,1", "use_mmap": "true,no", "tensor_split": "1,1", "n_ctx": None}
+        assert combinations(given) == [
+            {"n_threads": threads, "use_mmap": mmap, "tensor_split": (1.0, 1.0)}
+            for threads in (1, None)
+            for mmap in (True, False)
+        ]
+        assert combinations({"model": "guide"}) == [{}]
+
+    def test_bench_has_every_load_parameter(self) -> None:
+        said = importlib.import_module("llama_tui.commands.bench").parser().format_help()
+        for param in PARAMS:
+            assert (f"  {param.flag} " in said) == (
+                (param.kind == "load" and param.name != "idle_timeout") or param.name == "model_dir"
+            )
 
     def test_errors_have_codes(self) -> None:
         assert exit_code(ModelNameError("")) == exit_code(BadModelFile("")) == 3

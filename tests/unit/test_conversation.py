@@ -147,3 +147,11 @@ class TestTitle:
 
 def test_ids_are_unique() -> None:
     assert len({new_id() for _ in range(1000)}) == 1000
+
+
+def test_a_turn_whose_parent_was_not_kept_begins_the_path() -> None:
+    question = Turn("q", "never kept", "user", "and then?", 1.0)
+    answer = Turn("a", "q", "assistant", "then this", 2.0)
+    conversation = Conversation("c", "title", (question, answer), "a")
+    assert conversation.path() == [question, answer]
+    assert [message.content for message in conversation.messages(answer, "")] == ["and then?"]

@@ -15,16 +15,18 @@ from llama_tui.paths import SOCKET_PATH_LIMIT, Paths, ensure, private
 
 class TestDefault:
     def test_follows_the_xdg_variables(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for variable, folder in (("CONFIG_HOME", "c"), ("DATA_HOME", "d"), ("STATE_HOME", "s"), ("RUNTIME_DIR", "r")):
+        variables = ("CONFIG_HOME", "DATA_HOME", "STATE_HOME", "RUNTIME_DIR", "CACHE_HOME")
+        for variable, folder in zip(variables, "cdsrk", strict=True):
             (tmp_path / folder).mkdir()
             monkeypatch.setenv(f"XDG_{variable}", str(tmp_path / folder))
         monkeypatch.setattr("sys.platform", "linux")
         paths = Paths.default()
-        assert paths == Paths(*(tmp_path / folder / "llama-tui" for folder in "cdsr"))
+        assert paths == Paths(*(tmp_path / folder / "llama-tui" for folder in "cdsrk"))
         assert paths.config_file == tmp_path / "c" / "llama-tui" / "config.toml"
         assert paths.settings_file.parent == paths.themes.parent == paths.config
         assert paths.database == tmp_path / "d" / "llama-tui" / "chats.db"
         assert paths.logs == tmp_path / "s" / "llama-tui" / "log"
+        assert paths.kv_states == tmp_path / "k" / "llama-tui" / "kv"
 
     def test_creates_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         empty = tmp_path / "empty"

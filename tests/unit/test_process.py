@@ -88,7 +88,7 @@ class TestPlace:
             engine_place(paths, tmp_path / "none.gguf", PARAMETERS)
 
     def test_a_runtime_folder_that_is_too_deep(self, paths: Paths, model: Path, tmp_path: Path) -> None:
-        deep = Paths(paths.config, paths.data, paths.state, tmp_path / ("x" * 90))
+        deep = Paths(paths.config, paths.data, paths.state, tmp_path / ("x" * 90), paths.cache)
         with pytest.raises(LlamaTuiError, match="too long") as caught:
             engine_place(deep, model, PARAMETERS)
         assert str(SOCKET_PATH_LIMIT) in caught.value.hint
@@ -241,29 +241,29 @@ class TestRotation:
 
 
 class TestStale:
-    def test_a_socket_that_nobody_serves_is_removed(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+    async def test_a_socket_that_nobody_serves_is_removed(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         path = tmp_path_factory.mktemp("s") / "x.sock"
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(path))
-        remove_stale(path)
+        await remove_stale(path)
         assert not path.exists()
 
-    def test_one_that_is_served_stays(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+    async def test_one_that_is_served_stays(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         path = tmp_path_factory.mktemp("s") / "x.sock"
         with socket.socket(socket.AF_UNIX) as served:
             served.bind(str(path))
             served.listen(1)
-            remove_stale(path)
+            await remove_stale(path)
             assert path.exists()
 
-    def test_so_does_one_that_is_too_busy_to_answer(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+    async def test_so_does_one_that_is_too_busy_to_answer(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         path = tmp_path_factory.mktemp("s") / "x.sock"
         with socket.socket(socket.AF_UNIX) as served:
             served.bind(str(path))
             served.listen(0)
             with socket.socket(socket.AF_UNIX) as first:
                 first.connect(str(path))
-                remove_stale(path)
+                await remove_stale(path)
                 assert path.exists()
 
 

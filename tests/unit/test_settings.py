@@ -27,7 +27,7 @@ from llama_tui.settings.values import BadValue, Value
 
 @pytest.fixture
 def paths(tmp_path: Path) -> Paths:
-    return Paths(config=tmp_path / "config", data=tmp_path, state=tmp_path, runtime=tmp_path)
+    return Paths(config=tmp_path / "config", data=tmp_path, state=tmp_path, runtime=tmp_path, cache=tmp_path)
 
 
 def store(
@@ -61,7 +61,7 @@ def got(settings: SettingsStore, name: str, model: str | None = None) -> tuple[V
 class TestLayers:
     def test_without_files_everything_is_at_its_default(self, tmp_path: Path) -> None:
         folder = tmp_path / "none"
-        settings = SettingsStore(Paths(folder, folder, folder, folder), {}, {})
+        settings = SettingsStore(Paths(folder, folder, folder, folder, folder), {}, {})
         settings.load()
         assert settings.resolve() == {param.name: Setting(param.default, "default") for param in PARAMS}
         assert settings.problems == []
@@ -244,7 +244,7 @@ class TestProblems:
         self, data: bytes, tmp_path_factory: pytest.TempPathFactory
     ) -> None:
         folder = tmp_path_factory.mktemp("any")
-        settings = store(Paths(folder, folder, folder, folder), config=data)
+        settings = store(Paths(folder, folder, folder, folder, folder), config=data)
         assert settings.resolve()["n_ctx"].value == 2048 or settings.resolve()["n_ctx"].origin == "config"
 
 
@@ -322,7 +322,7 @@ class TestSave:
         self, text: str, number: float, tmp_path_factory: pytest.TempPathFactory
     ) -> None:
         folder = tmp_path_factory.mktemp("save")
-        paths = Paths(folder, folder, folder, folder)
+        paths = Paths(folder, folder, folder, folder, folder)
         settings = store(paths)
         settings.save("system_prompt", text, "a model")
         settings.save("stop", (text, "end"))
@@ -378,7 +378,7 @@ class TestTwoPrograms:
         script = (
             "import sys; from pathlib import Path; from llama_tui.paths import Paths\n"
             "from llama_tui.settings.store import SettingsStore\n"
-            "folder = Path(sys.argv[1]); store = SettingsStore(Paths(folder, folder, folder, folder), {}, {})\n"
+            "folder = Path(sys.argv[1]); store = SettingsStore(Paths(folder, folder, folder, folder, folder), {}, {})\n"
             "store.load(); sys.stdin.read()\n"
             "for number in range(20): store.save('top_k', number, f'{sys.argv[2]}-{number}')\n"
         )
@@ -458,7 +458,7 @@ class TestWriteErrors:
     def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         folder = tmp_path / "file" / "config"
-        settings = SettingsStore(Paths(folder, folder, folder, folder), {}, {})
+        settings = SettingsStore(Paths(folder, folder, folder, folder, folder), {}, {})
         with pytest.raises(SettingsError, match="cannot be written") as caught:
             settings.save("top_k", 2)
         assert "XDG_CONFIG_HOME" in caught.value.hint

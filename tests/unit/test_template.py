@@ -116,6 +116,19 @@ class TestRejections:
         assert "chat_template" in caught.value.hint
 
 
+class TestCalls:
+    SOURCE = (
+        "{{ tools | tojson }}{% for m in messages %}[{{ m.role }}]{{ m.content }}"
+        "{% if m.tool_calls %}{{ m.tool_calls[0].function.name }}:{{ m.tool_calls[0].id }}{% endif %}{% endfor %}"
+    )
+
+    def test_calls_that_would_be_dropped_are_shown_one_by_one(self) -> None:
+        calls = (ToolCall("1", "get_weather", {}), ToolCall("2", "get_weather", {}))
+        results = (Message("tool", "hot", tool_call_id="1"), Message("tool", "cold", tool_call_id="2"))
+        prompt = model(self.SOURCE).render((*HELLO, Message("assistant", "So:", tool_calls=calls), *results), TOOLS)
+        assert prompt.endswith("[assistant]So:get_weather:1[tool]hot[assistant]get_weather:2[tool]cold")
+
+
 class TestFallback:
     def test_chatml_where_the_tokens_are_known(self) -> None:
         template = ChatTemplate(None, "", "", knows_chatml=True)

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_tui.engine.protocol import TokenKind
-from llama_tui.worker.text import AnswerText
+from llama_tui.worker.text import AnswerText, Said
 
 
 def run(pieces: Sequence[bytes], stop: Sequence[str] = ()) -> tuple[list[str], str, bool]:
@@ -24,9 +23,9 @@ def run(pieces: Sequence[bytes], stop: Sequence[str] = ()) -> tuple[list[str], s
     return shown, said(text.finish()), text.stopped
 
 
-def said(stretches: list[tuple[TokenKind, str]]) -> str:
+def said(stretches: Sequence[Said]) -> str:
     """The text alone."""
-    return "".join(text for _kind, text in stretches)
+    return "".join(item[1] for item in stretches if isinstance(item, tuple))
 
 
 class TestUtf8:

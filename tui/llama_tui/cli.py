@@ -80,6 +80,7 @@ def _run_command(name: str, words: list[str]) -> int:
 
 
 def _run(model: str | None, flags: dict[str, Value]) -> None:
+    from llama_tui.commands.output import say
     from llama_tui.ui.app import LlamaTui
 
     paths = Paths.default()
@@ -88,7 +89,7 @@ def _run(model: str | None, flags: dict[str, Value]) -> None:
     app = LlamaTui(paths, settings, model)
     farewell = app.run()
     for line in farewell.lines() if farewell else ():
-        print(line, file=sys.stderr)
+        say(line, error=True)
     sys.exit(app.return_code or 0)
 
 
@@ -120,9 +121,9 @@ class _Version(argparse.Action):
 
 
 def _fail(error: LlamaTuiError) -> NoReturn:
-    print(f"llama-tui: {error.message}", file=sys.stderr)
-    if error.hint:
-        print(error.hint, file=sys.stderr)
+    from llama_tui.commands.shell import report
+
+    report(error)
     sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Where llama-tui keeps its files: settings, conversations, logs and sockets."""
+"""Where llama-tui keeps its files: settings, conversations, logs, saved KV states and sockets."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Paths:
     data: Path
     state: Path
     runtime: Path
+    cache: Path
 
     @classmethod
     def default(cls) -> Paths:
@@ -35,6 +36,7 @@ class Paths:
             data=Path(platformdirs.user_data_dir(APP)),
             state=Path(platformdirs.user_state_dir(APP)),
             runtime=_runtime_dir(),
+            cache=Path(platformdirs.user_cache_dir(APP)),
         )
 
     @property
@@ -61,6 +63,11 @@ class Paths:
     def logs(self) -> Path:
         """What engines and llama.cpp print."""
         return self.state / "log"
+
+    @property
+    def kv_states(self) -> Path:
+        """What models have read of conversations, so that they need not read it again."""
+        return self.cache / "kv"
 
 
 def _runtime_dir() -> Path:
@@ -96,10 +103,29 @@ def private(folder: Path) -> Path:
             f"Cannot create the runtime folder {folder}: {error.strerror}",
             "Set XDG_RUNTIME_DIR to a folder that is yours alone.",
         ) from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise LlamaTuiError(
-            f"The runtime folder {folder} is not yours alone "
-            f"(owner {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o}; needed: {os.getuid()}, 0700)",
-            f"Remove it or run `chmod 700 {folder}`, or set XDG_RUNTIME_DIR to a folder of your own.",
-        )
+    _refuse_foreign(folder, found)
     return folder
+
+
+def trusted(folder: Path) -> bool:
+    """Whether a folder is there; raises as `private` does where it is not this user's alone."""
+    try:
+        _refuse_foreign(folder, folder.lstat())
+    except OSError:
+        return False
+    return True
+
+
+def _refuse_foreign(folder: Path, found: os.stat_result) -> None:
+    mode = stat.S_IMODE(found.st_mode)
+    what = f"The runtime folder {folder} is not yours alone"
+    otherwise = "or set XDG_RUNTIME_DIR to a folder of your own."
+    if not stat.S_ISDIR(found.st_mode):
+        raise LlamaTuiError(f"{what}: it is no folder", f"Run `rm {folder}`, {otherwise}")
+    if found.st_uid != os.getuid():
+        raise LlamaTuiError(
+            f"{what} (owner {found.st_uid}, mode {mode:04o}; needed: {os.getuid()}, 0700)",
+            f"Run `sudo rm -r {folder}`, {otherwise}",
+        )
+    if mode & 0o077:
+        raise LlamaTuiError(f"{what} (mode {mode:04o}, needed: 0700)", f"Run `chmod 700 {folder}`, {otherwise}")

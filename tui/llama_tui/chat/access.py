@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Parting, Pool
-from llama_tui.engine.protocol import AnswerEvent, Message
+from llama_tui.engine.protocol import FREE_CHOICE, AnswerEvent, Message, ToolChoice
 from llama_tui.engine.silent import SilentEngine
 from llama_tui.errors import BadModelFile, ContextOverflow, EngineError
 from llama_tui.library import names
@@ -100,15 +101,24 @@ class Access:
         return engine
 
     async def ask(
-        self, file: ModelFile, messages: tuple[Message, ...], given: Values
+        self,
+        file: ModelFile,
+        messages: tuple[Message, ...],
+        given: Values,
+        tools: tuple[dict[str, Any], ...] = (),
+        tool_choice: ToolChoice = FREE_CHOICE,
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`. Whoever stops listening, by `aclose` or by
         being cancelled, stops the generation in the engine. Raises `EngineError`."""
+        params = sampling(self.values(file, given))
+        system = params["system_prompt"]
+        if system and all(message.role != "system" for message in messages):
+            messages = (Message("system", str(system)), *messages)
         for last in (False, True):
             engine = await self.engine(file, given)
             begun = False
             try:
-                async with contextlib.aclosing(self._answer(engine, file, messages, given)) as events:
+                async with contextlib.aclosing(_answer(engine, messages, params, tools, tool_choice)) as events:
                     async for event in events:
                         begun = True
                         yield event
@@ -122,24 +132,27 @@ class Access:
                 if begun or last or engine.end_reason is None:
                     raise
 
-    async def _answer(
-        self, engine: Engine, file: ModelFile, messages: tuple[Message, ...], given: Values
-    ) -> AsyncGenerator[AnswerEvent, None]:
-        name = uuid.uuid4().hex
-        params = sampling(self.values(file, given))
-        system = params["system_prompt"]
-        if system and all(message.role != "system" for message in messages):
-            messages = (Message("system", str(system)), *messages)
-        try:
-            async with contextlib.aclosing(engine.generate(name, messages, params)) as events:
-                async for event in events:
-                    yield event
-        except (asyncio.CancelledError, GeneratorExit):
-            with contextlib.suppress(EngineError):
-                await engine.cancel(name)
-            raise
-
     async def close(self, *, unload: bool) -> Parting:
         """Let go of every engine; with `unload`, end those that were started here, that nobody else
         uses and nobody has pinned."""
         return await self._pool.close(unload=unload)
+
+
+async def _answer(
+    engine: Engine,
+    messages: tuple[Message, ...],
+    params: dict[str, Value],
+    tools: tuple[dict[str, Any], ...],
+    tool_choice: ToolChoice,
+) -> AsyncGenerator[AnswerEvent, None]:
+    name = uuid.uuid4().hex
+    try:
+        async with contextlib.aclosing(
+            engine.generate(name, messages, params, tools, tool_choice=tool_choice)
+        ) as events:
+            async for event in events:
+                yield event
+    except (asyncio.CancelledError, GeneratorExit):
+        with contextlib.suppress(EngineError):
+            await engine.cancel(name)
+        raise

@@ -17,7 +17,8 @@ _TITLE_LENGTH = 60
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """What an answer cost; seconds, None where there was no token."""
+    """What an answer cost; seconds, None where there was no token. `restored` says that the reused
+    tokens came from a KV state that was saved on disk."""
 
     prompt_tokens: int
     reused_tokens: int
@@ -26,6 +27,7 @@ class Figures(msgspec.Struct, frozen=True):
     first_token_seconds: float | None
     tokens_per_second: float | None
     reasoning_tokens: int = 0
+    restored: bool = False
 
 
 class LeftOut(msgspec.Struct, frozen=True):
@@ -102,11 +104,10 @@ class Conversation:
     def path(self) -> list[Turn]:
         """The turns from the first to the leaf."""
         found: list[Turn] = []
-        at = self.leaf
-        while at is not None:
-            turn = self._turns[at]
+        turn = self._turns.get(self.leaf or "")
+        while turn:  # a parent that was not kept ends the path, not the program
             found.append(turn)
-            at = turn.parent
+            turn = self._turns.get(turn.parent or "")
         return found[::-1]
 
     def ask(self, text: str) -> Turn:
@@ -187,10 +188,10 @@ class Conversation:
     def _before(self, upto: Turn) -> list[Turn]:
         """The turns that lead to a turn, the oldest first."""
         turns: list[Turn] = []
-        at = upto.parent
-        while at is not None:
-            turns.append(self._turns[at])
-            at = self._turns[at].parent
+        turn = self._turns.get(upto.parent or "")
+        while turn:
+            turns.append(turn)
+            turn = self._turns.get(turn.parent or "")
         return turns[::-1]
 
 

@@ -17,12 +17,14 @@ import msgspec
 from llama_tui.chat.conversation import Conversation, Ending, Figures, LeftOut, Trouble, Turn
 from llama_tui.chat.store import Store
 from llama_tui.engine.engine import Engine
-from llama_tui.engine.protocol import AnswerEvent, Finished, Prefilled, Queued, Started, Token, TokenKind
+from llama_tui.engine.protocol import AnswerEvent, Called, Finished, Prefilled, Queued, Started, Token, TokenKind
 from llama_tui.errors import ContextOverflow, EngineDied, EngineError, LlamaTuiError, LoadFailed, StoreError
 from llama_tui.settings.values import Value
 
 _SAVE_SECONDS = 0.5
 """An answer is saved this often while it grows; half of what may be lost when the program is killed."""
+
+_SHARED = "Another llama-tui writes in this conversation too. What it has added is kept beside this, as another branch."
 
 Acquire = Callable[[], Awaitable[Engine]]
 
@@ -117,6 +119,7 @@ class ChatSession:
         self._engine: Engine | None = None
         self._answering: str | None = None
         self._stop = asyncio.Event()
+        self._unsaved: dict[str, Turn] = {}
         self._unkept = False
 
     @property
@@ -180,6 +183,8 @@ class ChatSession:
                 yield TurnAdded(turn)
             if failure := await self._keep(*added):
                 yield failure
+            if await self._adopt_others():
+                yield TurnNoticed(answer.id, _SHARED)
             yield TurnWaits(answer.id, "loading")
             try:
                 engine = await self._unless_stopped(acquire)
@@ -238,6 +243,7 @@ class ChatSession:
     async def _refuse(self, added: tuple[Turn, ...], error: ContextOverflow) -> SendRefused:
         for turn in reversed(added):
             self.conversation.remove(turn)
+            self._unsaved.pop(turn.id, None)
         if added[0].role == "assistant" and (beside := self.conversation.path()):
             self.conversation.step(beside[-1], 0)
         with contextlib.suppress(StoreError):
@@ -279,6 +285,11 @@ class ChatSession:
                             parts[event.kind].append(event.text)
                             n_past = (started.prompt_tokens if started else 0) + event.n_tokens
                             yield TurnGrew(answer.id, event.text, event.n_tokens, n_past, event.kind, event.n_reasoning)
+                        case Called(call=call, n_tokens=n_tokens):
+                            # No tools are offered from here: this one answer was asked for by another program.
+                            text = f"{call.name}({call.arguments})\n"
+                            parts["answer"].append(text)
+                            yield TurnGrew(answer.id, text, n_tokens, n_tokens)
                         case Finished():
                             ending = event.reason
                             figures = _figures(event, started)
@@ -303,8 +314,9 @@ class ChatSession:
             if ending is None and any(parts.values()):
                 # The program is ending: nothing can be awaited any more. The turn stays open, so
                 # that the next start can fetch the rest from the engine.
+                self._unsaved[answer.id] = answer
                 with contextlib.suppress(StoreError):
-                    self._store.save(self.conversation, answer)
+                    self._store.save(self.conversation, *self._unsaved.values())
         if failure := await self._keep(answer):
             yield failure
         yield TurnEnded(answer)
@@ -314,15 +326,35 @@ class ChatSession:
         await self._keep(answer)
         return TurnEnded(answer)
 
+    async def keep(self) -> None:
+        """Save once more what could not be saved before."""
+        if self._unsaved:
+            await self._keep()
+
     async def _keep(self, *turns: Turn) -> NotKept | None:
-        """Save; a store that goes on failing is told of once."""
+        """Save, and with it what could not be saved before; a store that goes on failing is told of once."""
+        self._unsaved |= {turn.id: turn for turn in turns}
+        pending = tuple(self._unsaved.values())
         try:
-            await asyncio.to_thread(self._store.save, self.conversation, *turns)
+            await asyncio.to_thread(self._store.save, self.conversation, *pending)
         except StoreError as error:
             told, self._unkept = self._unkept, True
             return None if told else NotKept(error)
+        for turn in pending:
+            if self._unsaved.get(turn.id) is turn:
+                del self._unsaved[turn.id]
         self._unkept = False
         return None
+
+    async def _adopt_others(self) -> bool:
+        """Take in what other programs have added to this conversation; whether there was any."""
+        try:
+            added = await asyncio.to_thread(self._store.added, self.conversation)
+        except StoreError:
+            return False
+        for turn in added:
+            self.conversation.replace(turn)
+        return bool(added)
 
 
 def _system_prompt(answer: Turn) -> str:
@@ -347,6 +379,7 @@ def _figures(event: Finished, started: Started | None) -> Figures:
         first_token_seconds=event.first_token_seconds,
         tokens_per_second=event.tokens_per_second,
         reasoning_tokens=event.reasoning_tokens,
+        restored=event.restored,
     )
 
 

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,23 @@ class Store:
             raise self._explain(error) from error
         except LlamaTuiError as error:
             raise StoreError(error.message, error.hint) from error
+
+    @classmethod
+    def copy_of(cls, path: Path) -> Store:
+        """A store in memory with what can be read at `path`, for a database that cannot be written."""
+        # Without the second, a database in WAL mode cannot be read where its -shm file cannot be made.
+        for how in ("mode=ro", "immutable=1"):
+            store = cls(None)
+            try:
+                with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as source:
+                    if source.execute("PRAGMA user_version").fetchone()[0] in (_SCHEMA_VERSION, *_MIGRATIONS):
+                        source.backup(store._db)
+                store._create_or_migrate()
+            except (sqlite3.Error, StoreError):
+                store.close()
+                continue
+            return store
+        return cls(None)
 
     def _prepare(self, journal: str) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -177,40 +194,46 @@ class Store:
 
     def load(self, id: str) -> Conversation:
         """A whole conversation."""
-        with self._lock:
-            try:
-                head = self._db.execute("SELECT title, leaf FROM conversations WHERE id = ?", (id,)).fetchone()
-                rows = self._db.execute("SELECT * FROM turns WHERE conversation = ? ORDER BY created, rowid", (id,))
-                turns = tuple(_turn(row) for row in rows)
-            except (sqlite3.Error, msgspec.DecodeError) as error:
-                raise self._explain(sqlite3.DatabaseError(str(error))) from error
+        with self._reading() as db:
+            head = db.execute("SELECT title, leaf FROM conversations WHERE id = ?", (id,)).fetchone()
+            rows = db.execute("SELECT * FROM turns WHERE conversation = ? ORDER BY created, rowid", (id,))
+            turns = tuple(_turn(row) for row in rows)
         if head is None:
             raise StoreError("That conversation is not there any more.", "Another program may have deleted it.")
         return Conversation(id, head[0], turns, head[1])
 
-    def list(self) -> list[Listed]:
-        """Every conversation that is not deleted, the latest first."""
+    def added(self, conversation: Conversation) -> tuple[Turn, ...]:
+        """The turns of a conversation that it does not have itself: another program's, the oldest first."""
+        with self._reading() as db:
+            ids = db.execute("SELECT id FROM turns WHERE conversation = ? ORDER BY created, rowid", (conversation.id,))
+            new = [id for (id,) in ids.fetchall() if id not in conversation]
+            return tuple(_turn(db.execute("SELECT * FROM turns WHERE id = ?", (id,)).fetchone()) for id in new)
+
+    @contextmanager
+    def _reading(self) -> Generator[sqlite3.Connection, None, None]:
         with self._lock:
             try:
-                rows = self._db.execute(
-                    "SELECT c.id, c.title, c.updated, count(t.id), "
-                    "coalesce((SELECT model FROM turns WHERE id = c.leaf), '') "
-                    "FROM conversations c LEFT JOIN turns t ON t.conversation = c.id "
-                    "WHERE c.deleted IS NULL GROUP BY c.id ORDER BY c.updated DESC"
-                ).fetchall()
-            except sqlite3.Error as error:
-                raise self._explain(error) from error
+                yield self._db
+            except (sqlite3.Error, msgspec.DecodeError) as error:
+                raise self._explain(sqlite3.DatabaseError(str(error))) from error
+
+    def list(self) -> list[Listed]:
+        """Every conversation that is not deleted, the latest first."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT c.id, c.title, c.updated, count(t.id), "
+                "coalesce((SELECT model FROM turns WHERE id = c.leaf), '') "
+                "FROM conversations c LEFT JOIN turns t ON t.conversation = c.id "
+                "WHERE c.deleted IS NULL GROUP BY c.id ORDER BY c.updated DESC"
+            ).fetchall()
         return [Listed(*row) for row in rows]
 
     def latest(self) -> str | None:
         """The conversation that was used last."""
-        with self._lock:
-            try:
-                row = self._db.execute(
-                    "SELECT id FROM conversations WHERE deleted IS NULL ORDER BY updated DESC LIMIT 1"
-                ).fetchone()
-            except sqlite3.Error as error:
-                raise self._explain(error) from error
+        with self._reading() as db:
+            row = db.execute(
+                "SELECT id FROM conversations WHERE deleted IS NULL ORDER BY updated DESC LIMIT 1"
+            ).fetchone()
         return row[0] if row else None
 
     def delete(self, id: str) -> None:

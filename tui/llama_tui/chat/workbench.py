@@ -58,7 +58,7 @@ class Workbench:
             self._store = await asyncio.to_thread(Store, self._paths.database)
         except StoreError as error:
             problems.append(error)
-            self._store = Store(None)
+            self._store = await asyncio.to_thread(Store.copy_of, self._paths.database)
         conversation = Conversation.new()
         try:
             if latest := await asyncio.to_thread(self._store.latest):
@@ -79,6 +79,8 @@ class Workbench:
 
     async def close(self, *, unload: bool) -> Parting:
         """End the engines that only this program uses, or leave them all to their idle timeout."""
+        if self._session and self._store:
+            await self._session.keep()
         parting = await self._pool.close(unload=unload)
         store, self._store = self._store, None
         if store:
@@ -141,11 +143,13 @@ class Workbench:
         return engine
 
     async def reload(self) -> Engine:
-        """Load the chosen model with the settings that hold now, in place of the engine it has; the
-        new one is pinned where that was."""
+        """Load the chosen model with the settings that hold now, from the file that is there now, in
+        place of the engine it has; the new one is pinned where that was."""
+        if self.current and self.current.problem:
+            self.current = await asyncio.to_thread(describe, self.current.path, self.current.name, self._headers)
         engine = self.engine
         kept = False
-        if engine and engine.alive and self.reload_pending:
+        if engine and engine.alive and (self.reload_pending or await asyncio.to_thread(self._pool.replaced, engine)):
             kept = engine.kept
             await engine.unload()
         engine = self._engine = await self._acquire()
@@ -189,7 +193,8 @@ class Workbench:
 
     async def discover(self) -> None:
         """Notice the engines that other programs have started or ended."""
-        await self._pool.scan()
+        with contextlib.suppress(LlamaTuiError):  # of a folder that is not to be used, loading tells
+            await self._pool.scan()
 
     # Settings
 

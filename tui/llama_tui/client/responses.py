@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -21,11 +21,52 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int
 
 
+class Function(msgspec.Struct, frozen=True):
+    """What a call calls; `arguments` is the JSON of an object."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that the model makes. Its result is sent back as a message of role "tool" with its `id`."""
+
+    id: str
+    function: Function
+    type: Literal["function"] = "function"
+
+
 class ChatMessage(msgspec.Struct, frozen=True):
-    """The answer."""
+    """The answer; `reasoning_content` is what the model thought before it. It may be put among the
+    messages of the next request as it is."""
 
     content: str
     role: Literal["assistant"] = "assistant"
+    reasoning_content: str | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
+
+
+class TopLogprob(msgspec.Struct, frozen=True):
+    """A token that could have come. `bytes` are those of its text in UTF-8."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """A token that came, with the natural logarithm of its probability before any sampler."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+    top_logprobs: tuple[TopLogprob, ...]
+
+
+class Logprobs(msgspec.Struct, frozen=True):
+    """How likely the tokens were, those of the reasoning and of calls among them."""
+
+    content: tuple[TokenLogprob, ...]
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -35,6 +76,7 @@ class Choice(msgspec.Struct, frozen=True):
     message: ChatMessage
     finish_reason: FinishReason
     seed: int
+    logprobs: Logprobs | None = None
 
 
 class ChatCompletion(msgspec.Struct, frozen=True):
@@ -48,11 +90,22 @@ class ChatCompletion(msgspec.Struct, frozen=True):
     object: Literal["chat.completion"] = "chat.completion"
 
 
+class ToolCallDelta(msgspec.Struct, frozen=True):
+    """A call, the one of number `index` in its answer. Calls come whole."""
+
+    index: int
+    id: str
+    function: Function
+    type: Literal["function"] = "function"
+
+
 class Delta(msgspec.Struct, frozen=True):
-    """What a chunk adds; None where it adds no text."""
+    """What a chunk adds; None where it adds none."""
 
     content: str | None = None
     role: Literal["assistant"] | None = None
+    reasoning_content: str | None = None
+    tool_calls: tuple[ToolCallDelta, ...] | None = None
 
 
 class ChunkChoice(msgspec.Struct, frozen=True):
@@ -62,10 +115,12 @@ class ChunkChoice(msgspec.Struct, frozen=True):
     delta: Delta
     finish_reason: FinishReason | None = None
     seed: int | None = None
+    logprobs: Logprobs | None = None
 
 
 class ChatCompletionChunk(msgspec.Struct, frozen=True):
-    """A piece of a streamed response; the very last one has `usage`."""
+    """A piece of a streamed response; the very last one has `usage`, and no choices where
+    `stream_options` asked for it."""
 
     id: str
     created: int

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
 from llama_tui.client.asynchronous import Client
-from llama_tui.client.completions import ChunkStream, Messages
+from llama_tui.client.completions import ChunkStream, Messages, Tools
 from llama_tui.client.responses import ChatCompletion, ChatCompletionChunk, LoadedModel, Model
 from llama_tui.errors import LlamaTuiError
 
@@ -111,28 +111,58 @@ class SyncCompletions:
 
     @overload
     def create(
-        self, *, model: str | Path, messages: Messages, stream: Literal[False] = False, n: int = 1, **parameters: object
+        self,
+        *,
+        model: str | Path,
+        messages: Messages,
+        stream: Literal[False] = False,
+        n: int = 1,
+        tools: Tools | None = None,
+        **parameters: object,
     ) -> ChatCompletion: ...
 
     @overload
     def create(
-        self, *, model: str | Path, messages: Messages, stream: Literal[True], n: int = 1, **parameters: object
+        self,
+        *,
+        model: str | Path,
+        messages: Messages,
+        stream: Literal[True],
+        n: int = 1,
+        tools: Tools | None = None,
+        **parameters: object,
     ) -> SyncChunkStream: ...
 
     @overload
     def create(
-        self, *, model: str | Path, messages: Messages, stream: bool, n: int = 1, **parameters: object
+        self,
+        *,
+        model: str | Path,
+        messages: Messages,
+        stream: bool,
+        n: int = 1,
+        tools: Tools | None = None,
+        **parameters: object,
     ) -> ChatCompletion | SyncChunkStream: ...
 
     def create(
-        self, *, model: str | Path, messages: Messages, stream: bool = False, n: int = 1, **parameters: object
+        self,
+        *,
+        model: str | Path,
+        messages: Messages,
+        stream: bool = False,
+        n: int = 1,
+        tools: Tools | None = None,
+        **parameters: object,
     ) -> ChatCompletion | SyncChunkStream:
         """As `Completions.create`."""
         create = self._client.chat.completions.create
         if stream:
-            chunks = self._thread.run(create(model=model, messages=messages, stream=True, n=n, **parameters))
+            chunks = self._thread.run(
+                create(model=model, messages=messages, stream=True, n=n, tools=tools, **parameters)
+            )
             return SyncChunkStream(self._thread, chunks)
-        return self._thread.run(create(model=model, messages=messages, stream=False, n=n, **parameters))
+        return self._thread.run(create(model=model, messages=messages, stream=False, n=n, tools=tools, **parameters))
 
 
 class SyncModels:

@@ -8,6 +8,7 @@ COMMANDS = {
     "keep": "keep a model loaded however long it is unused",
     "models": "list the models of the model folders",
     "logs": "show what an engine printed",
+    "bench": "measure a model on this machine, with one or several sets of load parameters",
     "doctor": "check the installation, the GPUs, the folders and the terminal",
     "config": "show the settings with their origins, or begin a config.toml",
     "completion": "print the completion script of a shell",

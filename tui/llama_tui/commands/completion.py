@@ -20,7 +20,7 @@ examples:
   source <(llama-tui completion bash)    for this shell alone"""
 
 _MODELS = "llama-tui models --names 2>/dev/null"
-_TAKES_MODEL = {"", "run", "stop", "keep", "logs"}
+_TAKES_MODEL = {"", "run", "bench", "stop", "keep", "logs"}
 _WORDS = {"config": ("show", "path", "init"), "completion": ("bash", "zsh", "fish")}
 
 

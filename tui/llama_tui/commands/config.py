@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 
 import msgspec
 
+from llama_tui.commands.output import say
 from llama_tui.commands.shell import Exit, command, compose, report, table
 from llama_tui.errors import SettingsError
 from llama_tui.paths import Paths, ensure
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments_parser.error(f"`config {given.what}` takes nothing more")
     match given.what:
         case "path":
-            print(Paths.default().config_file)
+            say(str(Paths.default().config_file))
             return Exit.OK
         case "init":
             return _init(Paths.default())
@@ -79,14 +79,13 @@ def _show(model: str | None, *, as_json: bool) -> int:
             name: {"value": setting.value, "origin": setting.origin, "source": setting.source}
             for name, setting in found.items()
         }
-        print(msgspec.json.format(msgspec.json.encode(shown)).decode())
+        say(msgspec.json.format(msgspec.json.encode(shown)).decode())
     else:
         rows = [
             (param.name, _one_line(param.format(found[param.name].value)) or "–", _origin(found[param.name].source))
             for param in PARAMS
         ]
-        print(table(("SETTING", "VALUE", "FROM"), rows))
-    sys.stdout.flush()
+        say(table(("SETTING", "VALUE", "FROM"), rows))
     for problem in settings.problems:
         report(problem)
     return Exit.FAILED if settings.problems else Exit.OK
@@ -113,7 +112,7 @@ def _init(paths: Paths) -> int:
         raise SettingsError(
             f"{paths.config_file} cannot be written: {error.strerror}", "Check the owner and mode of its folder."
         ) from error
-    print(paths.config_file)
+    say(str(paths.config_file))
     return Exit.OK
 
 

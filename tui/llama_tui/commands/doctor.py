@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from llama_tui.commands.output import say
 from llama_tui.commands.shell import Exit, command, compose
 from llama_tui.commands.terminal import Abilities, Answers, Multiplexer, abilities
 from llama_tui.control import sanitize
@@ -78,17 +79,16 @@ def main(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     findings = list(_findings())
     if given.json:
-        print(msgspec.json.format(msgspec.json.encode(findings)).decode(), flush=True)
+        say(msgspec.json.format(msgspec.json.encode(findings)).decode())
     else:
         area = ""
         for finding in findings:
             if finding.area != area:
                 area = finding.area
-                print(area)
-            print(f"  {_MARKS[finding.state]} {finding.text}")
+                say(area)
+            say(f"  {_MARKS[finding.state]} {finding.text}")
             for line in finding.hint.splitlines():
-                print(f"      {line}")
-        sys.stdout.flush()
+                say(f"      {line}")
     return Exit.FAILED if any(finding.state == "problem" for finding in findings) else Exit.OK
 
 

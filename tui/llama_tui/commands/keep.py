@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from llama_tui.chat.access import Access
 from llama_tui.commands import engines
+from llama_tui.commands.output import say
 from llama_tui.commands.shell import Exit, command, compose
 
 _EPILOG = """\
@@ -39,7 +40,7 @@ async def _keep(wanted: str, *, keep: bool) -> int:
     try:
         for engine in engines.matching(await engines.running(access), wanted):
             await engines.keep(engine, keep=keep)
-            print(f"{'keeping' if keep else 'no longer keeping'} {engine.spec.name} ({engine.pid})", flush=True)
+            say(f"{'keeping' if keep else 'no longer keeping'} {engine.spec.name} ({engine.pid})")
     finally:
         await access.close(unload=False)
     return Exit.OK

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from llama_tui.commands.output import say
 from llama_tui.commands.shell import Exit, command
 from llama_tui.engine.logs import logs_of, model_of
 from llama_tui.errors import ModelNameError
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     """Show a log; returns the exit code."""
     given = parser().parse_args(arguments)
     log = _log(Paths.default().logs, given.name)
-    print(f"==> {log}", file=sys.stderr)
+    say(f"==> {log}", error=True)
     shown = 0
     with log.open("rb") as file:
         text = _tail(file.read(), given.lines)
@@ -78,7 +79,10 @@ def _tail(data: bytes, lines: int) -> bytes:
 
 
 def _print(text: bytes) -> None:
-    sys.stdout.flush()
+    """A pipe gets the bytes as they are."""
+    if sys.stdout.isatty():
+        say(text.decode("utf-8", "replace"), end="")
+        return
     while text:
         text = text[os.write(sys.stdout.fileno(), text) :]
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from llama_tui.chat.access import Access
+from llama_tui.commands.output import say
 from llama_tui.commands.shell import Exit, command, compose, table
 from llama_tui.library.scan import ModelFile
 from llama_tui.library.units import short_count, short_size
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     """List the models; returns the exit code."""
     given = parser().parse_args(arguments)
     flags = {"model_dir": given.model_dir} if given.model_dir else {}
-    print(asyncio.run(_listed(flags, json=given.json, names=given.names)), flush=True)
+    say(asyncio.run(_listed(flags, json=given.json, names=given.names)))
     return Exit.OK
 
 

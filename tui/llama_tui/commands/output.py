@@ -10,7 +10,16 @@ import sys
 import threading
 from collections.abc import Callable
 
+from llama_tui.control import Sanitizer, one_line, sanitize
+
 _CLEAR = "\r\x1b[K"
+
+
+def say(text: str, *, error: bool = False, end: str = "\n") -> None:
+    """Print for whoever reads. A pipe gets the text as it is, a terminal without its control
+    characters: names of files, answers and logs are written by others."""
+    stream = sys.stderr if error else sys.stdout
+    print(sanitize(text) if stream.isatty() else text, end=end, file=stream, flush=True)
 
 
 class Outlet:
@@ -23,11 +32,14 @@ class Outlet:
         self._on_broken = on_broken
         self._broken = False
         self._fd = sys.stdout.fileno()
+        self._safe = Sanitizer() if sys.stdout.isatty() else None
         self._ends_line = True
         threading.Thread(target=self._write_all, name="output", daemon=True).start()
 
     def text(self, text: str) -> None:
         """Write text, soon."""
+        if self._safe:
+            text = self._safe.feed(text)
         if text:
             self._ends_line = text.endswith("\n")
             self._pieces.put(text.encode("utf-8", "replace"))
@@ -82,13 +94,18 @@ class Narrator:
         if self._speaks and not self._hushed:
             self._shown = True
             width = shutil.get_terminal_size().columns - 1
-            print(f"{_CLEAR}{text[:width]}", end="", file=sys.stderr, flush=True)
+            print(f"{_CLEAR}{one_line(text)[:width]}", end="", file=sys.stderr, flush=True)
 
     def hush(self) -> None:
         """Take the status away: the answer begins, perhaps on the same terminal."""
+        self.clear()
+        self._hushed = True
+
+    def clear(self) -> None:
+        """Take the status away; another may come."""
         if self._shown:
             print(_CLEAR, end="", file=sys.stderr, flush=True)
-        self._shown, self._hushed = False, True
+        self._shown = False
 
     def line(self, text: str) -> None:
         """Say something that stays."""
@@ -96,4 +113,4 @@ class Narrator:
             if self._shown:
                 print(_CLEAR, end="", file=sys.stderr)
             self._shown = False
-            print(text, file=sys.stderr, flush=True)
+            say(text, error=True)

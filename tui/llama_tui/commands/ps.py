@@ -10,6 +10,7 @@ import msgspec
 
 from llama_tui.chat.access import Access
 from llama_tui.commands import engines
+from llama_tui.commands.output import say
 from llama_tui.commands.shell import Exit, command, compose, table
 
 _EPILOG = """\
@@ -31,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """List the engines; returns the exit code."""
     given = parser().parse_args(arguments)
-    print(asyncio.run(_listed(json=given.json)), flush=True)
+    say(asyncio.run(_listed(json=given.json)))
     return Exit.OK
 
 

@@ -16,7 +16,7 @@ from llama_tui.commands.flags import add_parameters, parameters
 from llama_tui.commands.output import Narrator, Outlet
 from llama_tui.commands.shell import EXITS, Exit, command, compose, exit_code, report
 from llama_tui.engine.engine import Engine
-from llama_tui.engine.protocol import AnswerEvent, Finished, Message, Prefilled, Queued, Started, Token
+from llama_tui.engine.protocol import AnswerEvent, Called, Finished, Message, Prefilled, Queued, Started, Token
 from llama_tui.errors import LlamaTuiError
 from llama_tui.library.units import short_size
 from llama_tui.settings.values import Value
@@ -193,6 +193,8 @@ class _Run:
                 self._narrator.hush()
                 if not self._json:
                     self._outlet.text(text)
+            case Called():
+                pass  # no tools are offered
             case Finished():
                 self._narrator.hush()
 
@@ -207,6 +209,8 @@ def _figures(event: Finished, started: Started | None) -> str:
         parts.append(f"{event.tokens_per_second:.0f} tok/s")
     if event.first_token_seconds is not None:
         parts.append(f"first {event.first_token_seconds:.2f} s")
+    if event.restored:
+        parts.append(f"reused {event.reused_tokens:,} of {event.prompt_tokens:,} from disk")
     reason: str = event.reason
     if reason == "length" and started:
         full = event.prompt_tokens + event.completion_tokens >= started.n_ctx

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import enum
 import os
-import sys
 from collections.abc import Sequence
 
+from llama_tui.commands.output import say
 from llama_tui.errors import BadModelFile, ContextOverflow, EngineDied, LlamaTuiError, LoadFailed, ModelNameError
 from llama_tui.paths import Paths
 from llama_tui.settings.store import SettingsStore
@@ -65,7 +65,7 @@ def report(error: LlamaTuiError) -> None:
         lines += [f"  {line}" for line in error.log]
     if error.hint:
         lines.append(error.hint)
-    print("\n".join(lines), file=sys.stderr)
+    say("\n".join(lines), error=True)
 
 
 def exit_code(error: LlamaTuiError) -> Exit:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Sequence
 
 from llama_tui.chat.access import Access
 from llama_tui.commands import engines
+from llama_tui.commands.output import say
 from llama_tui.commands.shell import Exit, command, compose
 
 _EPILOG = """\
@@ -45,9 +45,9 @@ async def _stop(wanted: list[str]) -> int:
         chosen = [engine for name in wanted for engine in engines.matching(found, name)] if wanted else found
         for engine in {engine.pid: engine for engine in chosen}.values():
             await engines.end(engine)
-            print(f"stopped {engine.spec.name} ({engine.pid})", flush=True)
+            say(f"stopped {engine.spec.name} ({engine.pid})")
         if not chosen:
-            print("No model is loaded.", file=sys.stderr)
+            say("No model is loaded.", error=True)
     finally:
         await access.close(unload=False)
     return Exit.OK

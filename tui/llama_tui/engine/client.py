@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import socket
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import msgspec
 from llama_tui.engine import protocol
 from llama_tui.engine.install import install_hint
 from llama_tui.engine.protocol import (
+    FREE_CHOICE,
     VERSION,
     AnswerEvent,
     Attach,
@@ -30,6 +33,7 @@ from llama_tui.engine.protocol import (
     Message,
     Request,
     State,
+    ToolChoice,
     Unload,
     Watch,
     Welcome,
@@ -42,6 +46,8 @@ _HELLO_SECONDS = 15.0
 
 _ANSWER_SECONDS = 10.0
 """Requests other than generations are answered at once."""
+
+_POLL_SECONDS = 0.02
 
 
 class ConnectionLost(EngineError):
@@ -62,6 +68,7 @@ class EngineClient:
         self._ids = itertools.count(1)
         self._inboxes: dict[int, asyncio.Queue[Event | None]] = {}
         self._bye: Bye | None = None
+        self._refusal: EngineError | None = None
         self._closed = False
         self._closing: asyncio.Task[None] | None = None
         self._receiver = asyncio.create_task(self._receive())
@@ -71,7 +78,12 @@ class EngineClient:
     async def connect(cls, path: Path, seconds: float = _HELLO_SECONDS) -> EngineClient:
         """Connect and greet, within some seconds. Raises OSError where nobody listens, `ProtocolError` where somebody
         speaks another version, `ConnectionLost` where the engine dies meanwhile."""
-        reader, writer = await asyncio.open_unix_connection(str(path), limit=protocol.LINE_LIMIT)
+        deadline = time.monotonic() + seconds
+        while (connection := _connected(path)) is None:
+            if time.monotonic() > deadline:
+                raise ProtocolError("The engine takes no more clients", "It may hang: unload it, or end its process.")
+            await asyncio.sleep(_POLL_SECONDS)
+        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=protocol.LINE_LIMIT)
         client = cls(reader, writer)
         try:
             welcome = await client._ask(Hello(client._next(), VERSION), seconds)
@@ -96,10 +108,12 @@ class EngineClient:
         messages: tuple[Message, ...],
         params: dict[str, Value],
         tools: tuple[dict[str, Any], ...] = (),
+        *,
         left_out: tuple[int, ...] = (),
+        tool_choice: ToolChoice = FREE_CHOICE,
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`."""
-        return self._generation(Generate(self._next(), name, messages, params, tools, left_out))
+        return self._generation(Generate(self._next(), name, messages, params, tools, left_out, tool_choice))
 
     def attach(self, name: str, after: int = -1) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer that was asked for before, those after seq `after`."""
@@ -151,10 +165,16 @@ class EngineClient:
                 event = protocol.decode_event(line)
                 if isinstance(event, Bye):
                     self._bye = event
+                elif isinstance(event, Failed) and event.id == 0:
+                    self._refusal = error_of(event)  # of the connection, which ends with it
                 elif inbox := self._inboxes.get(event.id):
                     inbox.put_nowait(event)
-        except (OSError, ValueError, msgspec.DecodeError):
+        except OSError:
             pass  # a broken stream ends like a closed one
+        except (ValueError, msgspec.DecodeError) as error:
+            self._refusal = ProtocolError(
+                f"The engine sent what is not of this protocol: {error}", "Unload the model and load it again."
+            )
         finally:
             self._closed = True
             for inbox in self._inboxes.values():
@@ -183,15 +203,30 @@ class EngineClient:
         self._inboxes[request.id] = inbox
         try:
             if self._closed:
-                raise ConnectionLost(self._bye)
+                raise self._refusal or ConnectionLost(self._bye)
             self._writer.write(protocol.encode(request))
             while event := await inbox.get():
                 if isinstance(event, Failed):
                     raise error_of(event)
                 yield event
-            raise ConnectionLost(self._bye)
+            raise self._refusal or ConnectionLost(self._bye)
         finally:
             del self._inboxes[request.id]
+
+
+def _connected(path: Path) -> socket.socket | None:
+    """A connection, or None while too many others wait for theirs, which asyncio would take for one."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.setblocking(False)
+    try:
+        connection.connect(str(path))
+    except BlockingIOError:
+        connection.close()
+        return None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def error_of(event: Failed) -> EngineError:

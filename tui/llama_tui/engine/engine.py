@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
 import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -17,12 +15,24 @@ from llama_tui.engine.client import ConnectionLost, EngineClient
 from llama_tui.engine.logs import log_tail, note_death
 from llama_tui.engine.post_mortem import post_mortem
 from llama_tui.engine.process import EnginePlace, EngineProcess
-from llama_tui.engine.protocol import AnswerEvent, EngineSpec, Message, State, Token
+from llama_tui.engine.protocol import (
+    FREE_CHOICE,
+    AnswerEvent,
+    Called,
+    EngineSpec,
+    Message,
+    Queued,
+    State,
+    Token,
+    ToolChoice,
+)
+from llama_tui.engine.silent import engine_process
 from llama_tui.errors import EngineDied, EngineError, ProtocolError
 from llama_tui.settings.values import Value
 
 Condition = Literal["loading", "ready", "busy", "failed", "died", "unloaded"]
 
+_DOING: dict[type[AnswerEvent], str] = {Queued: "the request waited", Token: "generating", Called: "generating"}
 _STOP_SECONDS = 1.0
 """llama.cpp lets go within milliseconds, or after the chunk of the prompt that it is reading."""
 
@@ -88,11 +98,15 @@ class Engine:
         messages: tuple[Message, ...],
         params: dict[str, Value],
         tools: tuple[dict[str, Any], ...] = (),
+        *,
         left_out: tuple[int, ...] = (),
+        tool_choice: ToolChoice = FREE_CHOICE,
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, up to `Finished`. Raises `EngineDied` with a post-mortem when
         the process ends meanwhile, another `EngineError` when it refuses."""
-        return self._explained(self._client.generate(name, messages, params, tools, left_out))
+        return self._explained(
+            self._client.generate(name, messages, params, tools, left_out=left_out, tool_choice=tool_choice)
+        )
 
     def attach(self, name: str) -> AsyncGenerator[AnswerEvent, None]:
         """All events of an answer that was asked for before, as `generate` gives them."""
@@ -113,7 +127,7 @@ class Engine:
         try:
             async with contextlib.aclosing(events):
                 async for event in events:
-                    doing = "generating" if isinstance(event, Token) else "reading the prompt"
+                    doing = _DOING.get(type(event), "reading the prompt")
                     yield event
         except ConnectionLost as lost:
             raise await self._explain(lost, doing) from lost
@@ -131,8 +145,11 @@ class Engine:
     def _kill(self, wanted: Literal["stop", "unload"]) -> None:
         if self.alive:
             self._killed = wanted
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+            if self._process:
+                self._process.kill()
+            elif process := engine_process(self.pid, self.spec):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
 
     @property
     def kept(self) -> bool:
@@ -172,10 +189,8 @@ class Engine:
     async def _wait_for_others(self) -> None:
         """Wait for a process that is another program's child, whose end nobody tells us."""
         deadline = time.monotonic() + _UNLOAD_SECONDS
-        with contextlib.suppress(psutil.Error):
-            process = psutil.Process(self.pid)
-            while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:  # noqa: ASYNC110
-                await asyncio.sleep(_POLL_SECONDS)
+        while engine_process(self.pid, self.spec) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def leave(self) -> None:
         """Let go of the engine; it lives on until its idle timeout."""

@@ -36,7 +36,8 @@ def open_log(path: Path) -> BinaryIO:
                 path.with_suffix(f".log.{number - 1}").replace(path.with_suffix(f".log.{number}"))
         path.replace(path.with_suffix(".log.1"))
     log = path.open("ab", buffering=0)
-    log.write(b"\n" + _BEGIN.encode())
+    with contextlib.suppress(OSError):  # a full disk: the engine can do without a log
+        log.write(b"\n" + _BEGIN.encode())
     return log
 
 

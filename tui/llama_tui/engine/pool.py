@@ -17,7 +17,7 @@ from llama_tui.engine.process import EnginePlace, EngineProcess, engine_place, p
 from llama_tui.engine.protocol import EngineSpec
 from llama_tui.engine.silent import SilentEngine, silent_engines
 from llama_tui.errors import BadModelFile, EngineError, LlamaTuiError, ProtocolError
-from llama_tui.paths import Paths
+from llama_tui.paths import Paths, trusted
 from llama_tui.settings.values import Value
 
 _CONNECT_TRIES = 3
@@ -69,6 +69,14 @@ class Pool:
         """The engines of one model file, given by its resolved path."""
         return tuple(engine for engine in self.engines if engine.file == path)
 
+    def replaced(self, engine: Engine) -> bool:
+        """Whether another file stands where the one was that an engine has loaded."""
+        try:
+            place = engine_place(self._paths, Path(engine.spec.path), engine.spec.params)
+        except OSError:
+            return False
+        return place.socket.name != engine.place.socket.name
+
     async def silent(self) -> tuple[SilentEngine, ...]:
         """The engines that did not answer when the directory was last scanned."""
         return await asyncio.to_thread(silent_engines, self._paths, list(self._silent))
@@ -84,7 +92,8 @@ class Pool:
             known = self._engines.get(place.socket)
             if known and known.alive:
                 return known
-            return await self._attach_or_spawn(place, EngineSpec(name, str(place.model), str(place.socket), params))
+            spec = EngineSpec(name, str(place.model), str(place.socket), params, str(self._paths.kv_states))
+            return await self._attach_or_spawn(place, spec)
 
     async def _attach_or_spawn(self, place: EnginePlace, spec: EngineSpec) -> Engine:
         for _ in range(_CONNECT_TRIES):
@@ -106,7 +115,7 @@ class Pool:
                 if process:
                     raise await self._failed_start(spec, place, process) from error
                 if isinstance(error, ProtocolError):
-                    raise
+                    raise await self._silent_engine(spec, place) or error from error
                 # Somebody else's engine ended just now: start our own.
         raise EngineError(f"The engine of {spec.name} does not answer.", f"Remove {place.socket} if it stays so.")
 
@@ -121,6 +130,14 @@ class Pool:
             "The machine may be overloaded: try again.",
         )
 
+    async def _silent_engine(self, spec: EngineSpec, place: EnginePlace) -> EngineError | None:
+        for hung in await asyncio.to_thread(silent_engines, self._paths, [place.socket]):
+            return EngineError(
+                f"The engine of {spec.name} (process {hung.pid}) does not answer.",
+                f"It may be stopped or hang. Run `llama-tui stop {hung.pid}`, then load the model again.",
+            )
+        return None
+
     def _add(self, place: EnginePlace, client: EngineClient, process: EngineProcess | None) -> Engine:
         engine = self._engines[place.socket] = Engine(place, client, process, self._changed)
         self._on_change(engine)
@@ -132,9 +149,10 @@ class Pool:
         self._on_change(engine)
 
     async def scan(self) -> None:
-        """Find engines that other programs have started, and remove what dead ones left."""
+        """Find engines that other programs have started, and remove what dead ones left. Raises
+        `LlamaTuiError` where the runtime directory is not this user's alone."""
         try:
-            sockets = await asyncio.to_thread(lambda: list(self._paths.runtime.glob("*.sock")))
+            sockets = await asyncio.to_thread(self._sockets)
         except OSError:
             return
         now = time.monotonic()
@@ -146,12 +164,16 @@ class Pool:
         ]
         await asyncio.gather(*(self._discover(path) for path in unknown))
 
+    def _sockets(self) -> list[Path]:
+        """What listens, or did. In another one's folder they could serve whatever they like."""
+        return list(self._paths.runtime.glob("*.sock")) if trusted(self._paths.runtime) else []
+
     async def _discover(self, path: Path) -> None:
         try:
             client = await EngineClient.connect(path, _DISCOVER_SECONDS)
         except OSError:
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread(remove_stale, path)
+            with contextlib.suppress(OSError, LlamaTuiError):
+                await remove_stale(path)
             return
         except LlamaTuiError:
             # It hangs, or speaks another version: not asked again for a while.

@@ -33,7 +33,7 @@ _LAST_WORDS = (
     re.compile(r"what\(\): +.*"),
     re.compile(r".*(?:out of memory|failed to allocate|[Mm]alloc failed).*"),
 )
-_MEMORY = re.compile(r"out of memory|failed to allocate|alloc failed|bad_alloc", re.IGNORECASE)
+_MEMORY = re.compile(r"out of memory|failed to allocate|alloc failed|bad_alloc|memory allocation", re.IGNORECASE)
 
 
 def post_mortem(name: str, doing: str, exit_code: int | None, log: Path) -> EngineDied:

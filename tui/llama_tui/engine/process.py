@@ -11,6 +11,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,10 @@ from llama_tui.paths import SOCKET_PATH_LIMIT, Paths, ensure, private
 from llama_tui.settings.params import load_identity
 from llama_tui.settings.values import Value
 
+_BACKLOG = 1024
+_LOCK_SECONDS = 5.0
+_POLL_SECONDS = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class EnginePlace:
@@ -33,7 +39,6 @@ class EnginePlace:
 
     model: Path
     socket: Path
-    lock: Path
     log: Path
 
 
@@ -56,9 +61,9 @@ def engine_place(paths: Paths, model: Path, params: dict[str, Value]) -> EngineP
 
 
 def place_of_socket(paths: Paths, path: Path, model: Path) -> EnginePlace:
-    """The place that belongs to a socket; its name is all that the others are made from."""
+    """The place that belongs to a socket; its name is all that the log's is made from."""
     log = paths.logs / f"{model.stem[:80]}-{path.stem}.log"
-    return EnginePlace(model.absolute(), path, path.with_suffix(".lock"), log)
+    return EnginePlace(model.absolute(), path, log)
 
 
 class EngineProcess:
@@ -103,14 +108,13 @@ async def spawn(paths: Paths, place: EnginePlace, spec: EngineSpec) -> EnginePro
     """
     private(paths.runtime)
     ensure(paths.logs)
-    with place.lock.open("w") as lock:
-        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
-        if _listens(place.socket):
+    async with _locked(paths.runtime):
+        if await asyncio.to_thread(_listens, place.socket):
             return None
-        place.socket.unlink(missing_ok=True)
+        _clear(place.socket)
         with socket.socket(socket.AF_UNIX) as listening, open_log(place.log) as log:
             listening.bind(str(place.socket))
-            listening.listen(128)
+            listening.listen(_BACKLOG)
             process = subprocess.Popen(  # noqa: ASYNC220 - it returns in milliseconds
                 (sys.executable, "-m", "llama_tui.worker", str(listening.fileno()), msgspec.json.encode(spec).decode()),
                 stdin=subprocess.DEVNULL,
@@ -122,6 +126,37 @@ async def spawn(paths: Paths, place: EnginePlace, spec: EngineSpec) -> EnginePro
                 env={**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PYTHONUNBUFFERED": "1"},
             )
     return EngineProcess(process)
+
+
+@contextlib.asynccontextmanager
+async def _locked(runtime: Path) -> AsyncGenerator[None]:
+    """Hold the lock of a runtime directory, which takes milliseconds; raises `LlamaTuiError` where
+    somebody else keeps it."""
+    path = runtime / "lock"
+    deadline = time.monotonic() + _LOCK_SECONDS
+    with path.open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise LlamaTuiError(
+                        f"Another program has held {path} for more than {_LOCK_SECONDS:g} s",
+                        f"`fuser {path}` tells which: a llama-tui that hangs there can be ended.",
+                    ) from None
+            await asyncio.sleep(_POLL_SECONDS)
+        yield
+
+
+def _clear(path: Path) -> None:
+    """Remove the socket of an engine that died; raises `LlamaTuiError` for what is none of ours."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise LlamaTuiError(
+            f"No engine can listen at {path}: {error.strerror}", f"Run `rm -r {path}` and load the model again."
+        ) from error
 
 
 def _listens(path: Path) -> bool:
@@ -136,9 +171,8 @@ def _listens(path: Path) -> bool:
     return True
 
 
-def remove_stale(path: Path) -> None:
+async def remove_stale(path: Path) -> None:
     """Remove the socket of an engine that died, if nobody listens there."""
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _listens(path):
-            path.unlink(missing_ok=True)
+    async with _locked(path.parent):
+        if not await asyncio.to_thread(_listens, path):
+            _clear(path)

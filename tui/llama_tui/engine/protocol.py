@@ -50,12 +50,27 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EngineSpec(msgspec.Struct, frozen=True):
-    """What an engine is started with. `params` holds every load parameter by name."""
+    """What an engine is started with. `params` holds every load parameter by name; `states` is the
+    folder of saved KV states, empty where none are wanted."""
 
     name: str
     path: str
     socket: str
     params: dict[str, Value]
+    states: str = ""
+
+
+class ToolChoice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whether the model may call tools or must; with `name` the one that it must call. Unless
+    `parallel` an answer ends after one call."""
+
+    mode: Literal["auto", "required"] = "auto"
+    name: str = ""
+    parallel: bool = True
+
+
+FREE_CHOICE = ToolChoice()
+"""The model may call whatever tools it likes, or none."""
 
 
 # Requests
@@ -76,9 +91,10 @@ class Watch(msgspec.Struct, frozen=True, tag="watch"):
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Ask for an answer. The client names the generation, so that it can record it beforehand.
-    `tools` are JSON schemas of functions, as chat templates take them. `left_out` are the places of
-    the messages that the answer before was made without: while that still suffices, the same are
-    left out again, so that the KV cache stays of use."""
+    `tools` are JSON schemas of functions, as chat templates take them; with them the calls that the
+    model makes come as `Called`. `left_out` are the places of the messages that the answer before
+    was made without: while that still suffices, the same are left out again, so that the KV cache
+    stays of use. Answers are made one after another; with 256 requests waiting, one more is refused."""
 
     id: int
     generation: str
@@ -86,6 +102,7 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     params: dict[str, Value]
     tools: tuple[dict[str, Any], ...] = ()
     left_out: tuple[int, ...] = ()
+    tool_choice: ToolChoice = FREE_CHOICE
 
 
 class Attach(msgspec.Struct, frozen=True, tag="attach"):
@@ -228,6 +245,7 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     n_ctx: int
     template: Literal["model", "fallback"] = "model"
     notice: str = ""
+    restored: bool = False
     left_out: Omission | None = None
 
 
@@ -273,10 +291,20 @@ class Token(msgspec.Struct, frozen=True, tag="token"):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+class Called(msgspec.Struct, frozen=True, tag="called"):
+    """The model calls a tool; `call.arguments` is the JSON of an object. `n_tokens` counts as in `Token`."""
+
+    id: int
+    generation: str
+    seq: int
+    call: ToolCall
+    n_tokens: int
+
+
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
     """The end of a generation. Times are seconds; `first_token_seconds` counts from the request's
     arrival at the engine, `decode_seconds` from the first token to the last.
-    `reasoning_tokens` are among the `completion_tokens`."""
+    `reasoning_tokens` are among the `completion_tokens`; `restored` is as in `Started`."""
 
     id: int
     generation: str
@@ -289,6 +317,7 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     prefill_seconds: float
     decode_seconds: float
     reasoning_tokens: int = 0
+    restored: bool = False
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -299,8 +328,9 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """A request that came to nothing. What stands from `prompt_tokens` on comes with code "context";
-    `cuts` where `context_full` is "ask" and there is something to choose from."""
+    """A request that came to nothing; with id 0 it is the connection, which ends. What stands from
+    `prompt_tokens` on comes with code "context"; `cuts` where `context_full` is "ask" and there is
+    something to choose from."""
 
     id: int
     code: FailureCode
@@ -329,9 +359,9 @@ class Bye(msgspec.Struct, frozen=True, tag="bye"):
     reason: Literal["asked", "idle", "failed"]
 
 
-AnswerEvent = Queued | Started | Prefilled | Token | Finished
+AnswerEvent = Queued | Started | Prefilled | Token | Called | Finished
 GenerationEvent = AnswerEvent | Failed
-Event = Welcome | State | Queued | Started | Prefilled | Token | Finished | Failed | Done | Bye
+Event = Welcome | State | Queued | Started | Prefilled | Token | Called | Finished | Failed | Done | Bye
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

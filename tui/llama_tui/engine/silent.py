@@ -48,6 +48,16 @@ class SilentEngine:
         return True
 
 
+def engine_process(pid: int, spec: EngineSpec) -> psutil.Process | None:
+    """The engine's process with that id, if it lives: a number alone may be another's by now, or
+    come from another container."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.status() != psutil.STATUS_ZOMBIE and _spec_of(process.cmdline()) == spec:
+            return process
+    return None
+
+
 def silent_engines(paths: Paths, sockets: Iterable[Path]) -> tuple[SilentEngine, ...]:
     """The engine processes of this user that were started for these sockets."""
     wanted = {str(path): path for path in sockets}

@@ -299,6 +299,11 @@ PARAMS: tuple[Param, ...] = (
         help="Unused for this long, a model unloads itself; 0 = never.",
         unit="s", minimum=0, maximum=31536000, step=60,
     ),
+    _engine(
+        name="kv_state_size", type="float", default=4.0, group="engine",
+        help="Disk for the saved KV states of all models, the oldest removed first; 0 = save none.",
+        unit="GiB", minimum=0, maximum=1048576, step=1,
+    ),
     # The program itself.
     _app(
         name="model_dir", type="str", default="~/llama_models",

@@ -53,10 +53,10 @@ def mark_of(conversation: Conversation, turn: Turn) -> Entry | None:
     return Entry(key=f"{turn.id}-cut", role="notice", text=text)
 
 
-def reused(n_reused: int, n_prompt: int | None = None) -> str:
+def reused(n_reused: int, n_prompt: int | None = None, *, restored: bool = False) -> str:
     """How much of a prompt need not be computed, as it is added to a line; empty for nothing."""
     whole = "" if n_prompt is None else f" of {n_prompt:,}"
-    return f" · reused {n_reused:,}{whole}" if n_reused else ""
+    return f" · reused {n_reused:,}{whole}{' from disk' * restored}" if n_reused else ""
 
 
 def with_key(hint: str, reload_key: str) -> str:
@@ -96,5 +96,5 @@ def _figures(figures: Figures) -> list[str]:
         said.append(f"{figures.tokens_per_second:,.0f} tok/s")
     if figures.first_token_seconds is not None:
         said.append(f"first {figures.first_token_seconds:.2f} s")
-    said[-1] += reused(figures.reused_tokens, figures.prompt_tokens)
+    said[-1] += reused(figures.reused_tokens, figures.prompt_tokens, restored=figures.restored)
     return said

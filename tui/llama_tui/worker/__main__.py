@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import faulthandler
 import os
+import resource
 import signal
 import socket
 import sys
@@ -21,6 +22,8 @@ import msgspec
 from llama_tui.engine.protocol import EngineSpec
 from llama_tui.worker.server import EndReason, Server
 
+_OPEN_FILES = 8192
+
 
 def main() -> None:
     """Run the engine until it ends, then leave without unwinding llama.cpp: the kernel takes its
@@ -29,16 +32,15 @@ def main() -> None:
     listening = socket.socket(fileno=int(sys.argv[1]))
     spec = msgspec.json.decode(sys.argv[2], type=EngineSpec)
     _volunteer_for_the_oom_killer()
+    _allow_many_clients()
     reason = asyncio.run(_serve(spec, listening))
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(1 if reason == "failed" else 0)
 
 
 async def _serve(spec: EngineSpec, listening: socket.socket) -> EndReason:
     server = Server(spec)
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, server.end, "asked")
+        asyncio.get_running_loop().add_signal_handler(number, server.signalled)
     return await server.run(listening)
 
 
@@ -47,6 +49,14 @@ def _volunteer_for_the_oom_killer() -> None:
     the terminal that a person is looking at."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def _allow_many_clients() -> None:
+    """Each client takes an open file, and the usual limit of 1,024 is soft."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 if __name__ == "__main__":

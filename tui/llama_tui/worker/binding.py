@@ -7,11 +7,13 @@ ImportError where it is not installed, with OSError or RuntimeError where a libr
 from __future__ import annotations
 
 import collections
+import contextlib
 import ctypes
 import importlib
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 from llama_tui.engine.protocol import Buffer
@@ -48,10 +50,11 @@ class Log:
         if self._level == _DEBUG:
             return
         part = (text or b"").decode("utf-8", "replace")
-        sys.stderr.write(part)
         *lines, self._part = (self._part + part).split("\n")
         self._lines.extend((self._level, line) for line in lines if line.strip(" ."))
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # the log's disk is full
+            sys.stderr.write(part)
+            sys.stderr.flush()
 
     def tail(self, count: int = 12) -> tuple[str, ...]:
         """The last lines, oldest first."""
@@ -171,6 +174,13 @@ def _function(name: str, result: Any, *arguments: Any) -> Any:
 def supports_gpu() -> bool:
     """Whether this build of llama.cpp can put layers on a GPU."""
     return bool(llama.llama_supports_gpu_offload())
+
+
+def build() -> str:
+    """Which build of llama.cpp this is, by its library's size and time of change: two builds of one
+    release can differ, too."""
+    status = Path(_library._name).stat()
+    return f"{status.st_size} {status.st_mtime_ns} {sys.byteorder}"
 
 
 def initialize() -> None:

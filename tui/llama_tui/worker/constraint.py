@@ -25,13 +25,14 @@ def grammar_of(params: Mapping[str, Value]) -> str:
     if grammar and schema:
         raise EngineError("grammar and json_schema cannot both be set", "Empty one of them.")
     if schema:
-        grammar = _from_schema(schema)
+        grammar = grammar_of_schema(schema)
     if grammar:
         check(grammar)
     return grammar
 
 
-def _from_schema(text: str) -> str:
+def grammar_of_schema(text: str) -> str:
+    """The grammar of a JSON schema; raises `EngineError` where it cannot be made one."""
     try:
         schema: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -51,14 +52,22 @@ def _from_schema(text: str) -> str:
 
 
 class Constraint:
-    """Samples tokens that a grammar allows; `close` frees it.
+    """Samples tokens that a grammar allows, from the token `begins_with` on if one is given;
+    `close` frees it.
 
     To ask a grammar about a whole vocabulary takes about a hundred times as long as to ask about
     one token, so a token is sampled first, and only where it is refused again from those allowed.
     """
 
-    def __init__(self, grammar: str, vocab: Any) -> None:
-        self._grammar: Any = llama.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
+    def __init__(self, grammar: str, vocab: Any, begins_with: int | None = None) -> None:
+        self._grammar: Any
+        if begins_with is None:
+            self._grammar = llama.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
+        else:
+            begin = (llama.llama_token * 1)(begins_with)
+            self._grammar = llama.llama_sampler_init_grammar_lazy_patterns(
+                vocab, grammar.encode(), b"root", None, 0, begin, 1
+            )
         if not self._grammar:
             raise EngineError("llama.cpp cannot use this grammar", "The engine's log says why.")
         self._all = np.zeros(llama.llama_vocab_n_tokens(vocab), _CANDIDATE)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from llama_tui.engine.protocol import FinishReason, TokenKind, TokenLogprob
+from llama_tui.engine.protocol import FinishReason, TokenLogprob, ToolCall
 from llama_tui.errors import EngineError
 from llama_tui.settings.values import Value
 from llama_tui.worker.binding import AbortFlag, llama
@@ -16,10 +17,14 @@ from llama_tui.worker.constraint import Constraint
 from llama_tui.worker.logprobs import Logprobs
 from llama_tui.worker.model import Model
 from llama_tui.worker.sampler import Sampler
-from llama_tui.worker.text import AnswerText
+from llama_tui.worker.state import common_prefix
+from llama_tui.worker.text import AnswerText, Said
 
-_FLUSH_SECONDS = 0.025
+_FLUSH_SECONDS = 0.033
 """Text is handed on this often at most: a client's work per event outweighs a token's."""
+
+_MEASURED_TOKENS = 64
+"""Chunks of fewer tokens take longer per token than a prefill does, and are not measured."""
 
 _ABORTED = 2
 """What llama_decode returns when the abort callback stopped it."""
@@ -37,8 +42,8 @@ class Outcome:
     reasoning_tokens: int = 0
 
 
-Emit = Callable[[TokenKind, str, int, int, tuple[TokenLogprob, ...]], None]
-"""Takes a stretch of text with its kind, the number of tokens so far, how many of them thought, and
+Emit = Callable[[Said, int, int, tuple[TokenLogprob, ...]], None]
+"""Takes a stretch of text or a call, the number of tokens so far, how many of them thought, and
 how likely those since the last time were, if that is wanted."""
 
 
@@ -50,6 +55,8 @@ class Decoder:
         self._flag = flag
         self._memory = llama.llama_get_memory(model.context)
         self._held: list[int] = []
+        self._prefilled_tokens = 0
+        self._prefilled_seconds = 0.0
         flag.install(model.context)
 
     @property
@@ -60,21 +67,83 @@ class Decoder:
     def reuse(self, prompt: Sequence[int]) -> int:
         """Drop from the KV cache what differs from the prompt; how many of its tokens stay.
 
-        At least one token is left to compute, since its logits start the answer. Recurrent models
-        cannot drop a part: theirs is cleared.
+        At least one token is left to compute, since its logits start the answer. Where the cache
+        cannot go back to that place, it is cleared.
         """
-        same = 0
-        for ours, theirs in zip(self._held, prompt, strict=False):
-            if ours != theirs:
-                break
-            same += 1
-        same = min(same, len(prompt) - 1)
+        same = self.reusable(prompt)
         # Even where nothing differs: a token whose computation was stopped may have left its cell.
-        if not llama.llama_memory_seq_rm(self._memory, 0, same, -1):
+        if not same or not llama.llama_memory_seq_rm(self._memory, 0, same, -1):
             llama.llama_memory_clear(self._memory, True)
             same = 0
         del self._held[same:]
         return same
+
+    def reusable(self, prompt: Sequence[int]) -> int:
+        """How many tokens of the prompt need not be computed, if `reuse` were called now."""
+        same = min(common_prefix(self._held, prompt), len(prompt) - 1)
+        if same == len(self._held):
+            return same
+        if self._model.is_recurrent:
+            return 0
+        if window := self._model.n_swa:
+            # Attention looks back over a window, and what lies before the last one may be gone.
+            oldest = llama.llama_memory_seq_pos_min(self._memory, 0)
+            return same if oldest <= max(0, same - window + 1) else 0
+        return same
+
+    def usable(self, saved: int, common: int) -> int:
+        """How many of `saved` tokens could be used after `restore` if the prompt begins with
+        `common` of them: a sliding window is saved alone, and recurrent models cannot go back."""
+        if saved > self._model.n_ctx:
+            return 0
+        if common == saved:
+            return saved
+        if self._model.is_recurrent:
+            return 0
+        window = self._model.n_swa
+        return common if not window or saved <= window or common == saved - 1 else 0
+
+    @property
+    def can_rewind(self) -> bool:
+        """Whether a restored state can go back to any of its tokens."""
+        return not self._model.is_recurrent and not self._model.n_swa
+
+    @property
+    def held(self) -> Sequence[int]:
+        """The tokens in the KV cache."""
+        return self._held
+
+    @property
+    def prefill_rate(self) -> float:
+        """Tokens a second that prefills took; 0 before the first of more than a few tokens."""
+        return self._prefilled_tokens / self._prefilled_seconds if self._prefilled_seconds else 0.0
+
+    def state_size(self) -> int:
+        """Bytes that `state` would have; 0 where the KV cache cannot be copied."""
+        # A token whose computation was stopped may have left its cell.
+        if not llama.llama_memory_seq_rm(self._memory, 0, len(self._held), -1):
+            return 0
+        return llama.llama_state_seq_get_size(self._model.context, 0)
+
+    def state(self) -> bytearray:
+        """A copy of the KV cache as llama.cpp writes it; empty where it cannot."""
+        data = bytearray(self.state_size())
+        buffer = (ctypes.c_uint8 * len(data)).from_buffer(data)
+        written = llama.llama_state_seq_get_data(self._model.context, buffer, len(data), 0)
+        return data if written == len(data) else bytearray()
+
+    def restore(self, tokens: Sequence[int], data: bytearray) -> bool:
+        """Put a copy back in place of what the KV cache holds; False where llama.cpp refuses it,
+        and then the cache is empty."""
+        self._held.clear()
+        llama.llama_memory_clear(self._memory, True)
+        buffer = (ctypes.c_uint8 * len(data)).from_buffer(data)
+        read = llama.llama_state_seq_set_data(self._model.context, buffer, len(data), 0)
+        if read != len(data) or llama.llama_memory_seq_pos_max(self._memory, 0) + 1 != len(tokens):
+            llama.llama_memory_clear(self._memory, True)
+            return False
+        self._held += tokens
+        return True
 
     def prefill(self, prompt: Sequence[int], progress: Callable[[int, int], None]) -> bool:
         """Compute the rest of the prompt after `reuse`; False when it was stopped.
@@ -86,6 +155,7 @@ class Decoder:
         while len(self._held) < len(prompt):
             if self._flag.is_set:
                 return False
+            began = time.monotonic()
             chunk = prompt[len(self._held) : len(self._held) + self._model.n_ubatch]
             tokens = (llama.llama_token * len(chunk))(*chunk)
             code = llama.llama_decode(context, llama.llama_batch_get_one(tokens, len(chunk)))
@@ -96,6 +166,9 @@ class Decoder:
                 raise EngineError(f"llama.cpp could not compute the prompt (code {code})", "See the engine's log.")
             llama.llama_synchronize(context)
             self._held += chunk
+            if len(chunk) >= _MEASURED_TOKENS:
+                self._prefilled_tokens += len(chunk)
+                self._prefilled_seconds += time.monotonic() - began
             progress(len(self._held), len(prompt))
         return True
 
@@ -108,20 +181,28 @@ class Decoder:
         emit: Emit,
         *,
         constraint: Constraint | None = None,
+        spelled: Mapping[int, bytes] | None = None,
     ) -> Outcome:
         """Sample until the model, a limit, a stop string or the abort flag ends it.
 
-        `text` makes text of the tokens, `emit` gets it at most every 25 ms. `constraint` holds for
-        the answer, not for the thoughts before it.
+        `text` makes text of the tokens, `emit` gets it at most every 33 ms. `constraint` holds for
+        the answer, not for the thoughts before it. `spelled` are control tokens that are text here,
+        since they mark calls.
         """
         model, flag, context = self._model, self._flag, self._model.context
-        sample, decode, piece_of, clock = llama.llama_sampler_sample, llama.llama_decode, model.piece, time.monotonic
+        sample, decode, clock = llama.llama_sampler_sample, llama.llama_decode, time.monotonic
+        piece_of = model.piece
+        if marked := spelled:
+
+            def piece_of(token: int) -> bytes | None:
+                return marked.get(token) or model.piece(token)
+
         chain, held = sampler.chain, self._held
         limit = _limit(params, model.n_ctx - len(prompt))
         marks = model.mark_tokens
         one = (llama.llama_token * 1)()
         batch = llama.llama_batch_get_one(one, 1)
-        pending: list[tuple[TokenKind, str]] = []
+        pending: list[Said] = []
         count = thought = 0
         top = params["top_logprobs"]
         logprobs = Logprobs(model, top) if isinstance(top, int) else None
@@ -166,7 +247,7 @@ class Decoder:
                 break
             held.append(token)
         pending += text.finish()
-        if likely and not pending:
+        if likely and not any(isinstance(item, tuple) for item in pending):
             pending.append(("answer", ""))
         _flush(pending, emit, count, thought, likely)
         return Outcome(reason, count, prefilled, first, clock(), thought)
@@ -177,13 +258,17 @@ class Decoder:
         self._held = list(prompt[:valid])
 
 
-def _flush(
-    pending: list[tuple[TokenKind, str]], emit: Emit, count: int, thought: int, likely: list[TokenLogprob]
-) -> None:
+def _flush(pending: list[Said], emit: Emit, count: int, thought: int, likely: list[TokenLogprob]) -> None:
     """Hand on what has gathered, neighbours of one kind together."""
-    for kind, run in itertools.groupby(pending, key=operator.itemgetter(0)):
-        emit(kind, "".join(text for _kind, text in run), count, thought, tuple(likely))
-        likely.clear()
+    for is_call, items in itertools.groupby(pending, key=lambda item: isinstance(item, ToolCall)):
+        if is_call:
+            for call in items:
+                emit(call, count, thought, ())
+            continue
+        stretches = (item for item in items if isinstance(item, tuple))
+        for kind, run in itertools.groupby(stretches, key=operator.itemgetter(0)):
+            emit((kind, "".join(text for _kind, text in run)), count, thought, tuple(likely))
+            likely.clear()
     pending.clear()
 
 

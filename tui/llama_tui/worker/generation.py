@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import bisect
 import time
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import msgspec
 
-from llama_tui.engine.protocol import Done, Event, Failed, Finished, Generate, GenerationEvent
+from llama_tui.engine.protocol import Failed, Finished, Generate, GenerationEvent, Queued
+
+_KEPT_GENERATIONS = 32
+"""Ended generations whose events stay for clients that come back."""
+
+_KEPT_EVENTS = 200_000
+"""Events of ended generations that stay; the latest one stays whole."""
 
 
 class Listener(Protocol):
-    """Whoever events can be sent to."""
+    """Whoever follows an answer."""
 
-    def send(self, event: Event) -> None:
-        """Send one event, without waiting."""
+    def told(self) -> None:
+        """There may be events that it has not seen."""
         ...
 
 
@@ -22,7 +30,7 @@ class Generation:
     """Belongs to the server's thread, except `cancelled`, which the runner guards with its lock.
 
     The events stay for as long as the engine keeps the generation, so that a client that was gone
-    can have the whole answer.
+    can have the whole answer. Each listener fetches them at its own pace.
     """
 
     def __init__(self, request: Generate) -> None:
@@ -30,9 +38,15 @@ class Generation:
         self.arrived = time.monotonic()
         self.cancelled = False
         self.ended = False
+        self._seq = 0
         self._events: list[GenerationEvent] = []
-        self._listeners: list[tuple[Listener, int]] = []
-        self._stoppers: list[tuple[Listener, int]] = []
+        self._listeners: list[Listener] = []
+        self._when_ended: list[Callable[[], None]] = []
+
+    @property
+    def n_events(self) -> int:
+        """Events that are kept."""
+        return len(self._events)
 
     @property
     def name(self) -> str:
@@ -40,33 +54,47 @@ class Generation:
         return self.request.generation
 
     def publish(self, event: GenerationEvent) -> None:
-        """Number an event, keep it, and send it to everyone who listens."""
-        event = msgspec.structs.replace(event, seq=len(self._events))
-        self._events.append(event)
+        """Number an event, keep it, and tell everyone who listens."""
+        if isinstance(event, Queued) and self._events:
+            self._events.pop()  # of the places in the queue only the last matters to who comes later
+        self._events.append(msgspec.structs.replace(event, seq=self._seq))
+        self._seq += 1
         self.ended = isinstance(event, Finished | Failed)
-        for listener, request_id in self._listeners:
-            listener.send(msgspec.structs.replace(event, id=request_id))
+        for listener in tuple(self._listeners):
+            listener.told()
         if self.ended:
             self._listeners.clear()
-            for listener, request_id in self._stoppers:
-                listener.send(Done(request_id))
-            self._stoppers.clear()
+            for call in self._when_ended:
+                call()
+            self._when_ended.clear()
 
-    def listen(self, listener: Listener, request_id: int, after: int = -1) -> None:
-        """Send what the listener has not seen, and from now on what comes."""
-        for event in self._events[after + 1 :]:
-            listener.send(msgspec.structs.replace(event, id=request_id))
+    def after(self, seq: int) -> Iterator[GenerationEvent]:
+        """The events that are known now with a number above `seq`, the oldest first."""
+        start = bisect.bisect_right(self._events, seq, key=lambda event: event.seq)
+        return (self._events[place] for place in range(start, len(self._events)))
+
+    def listen(self, listener: Listener) -> None:
+        """Tell a listener of what there is and of what comes."""
         if not self.ended:
-            self._listeners.append((listener, request_id))
+            self._listeners.append(listener)
+        listener.told()
 
-    def tell_end(self, listener: Listener, request_id: int) -> None:
-        """Send `Done` as soon as the generation has ended."""
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Have something called as soon as the generation has ended."""
         if self.ended:
-            listener.send(Done(request_id))
+            call()
         else:
-            self._stoppers.append((listener, request_id))
+            self._when_ended.append(call)
 
     def forget(self, listener: Listener) -> None:
         """The listener is gone; the generation goes on."""
-        self._listeners = [entry for entry in self._listeners if entry[0] is not listener]
-        self._stoppers = [entry for entry in self._stoppers if entry[0] is not listener]
+        self._listeners = [other for other in self._listeners if other is not listener]
+
+
+def forget_oldest(generations: dict[str, Generation]) -> None:
+    """Take out ended generations, the oldest first, until few enough are left."""
+    events = 0
+    for kept, generation in enumerate([each for each in reversed(generations.values()) if each.ended]):
+        events += generation.n_events
+        if kept and (kept >= _KEPT_GENERATIONS or events > _KEPT_EVENTS):
+            del generations[generation.name]

@@ -22,7 +22,10 @@ def process_memory(buffers: tuple[Buffer, ...]) -> Memory:
     cache. Elsewhere the two cannot be told apart cheaply, and mapped is unknown.
     """
     if sys.platform == "linux":
-        fields = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines() if ":" in line)
+        try:
+            fields = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines() if ":" in line)
+        except OSError:  # no file can be opened any more
+            return Memory(private=None, mapped=None, buffers=buffers)
         return Memory(private=_kib(fields.get("RssAnon")), mapped=_kib(fields.get("RssFile")), buffers=buffers)
     return Memory(private=psutil.Process().memory_info().rss, mapped=None, buffers=buffers)
 

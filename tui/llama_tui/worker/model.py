@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import psutil
@@ -17,6 +18,8 @@ from llama_tui.worker.binding import llama
 from llama_tui.worker.reasoning import Marks
 from llama_tui.worker.renderer import Renderer
 from llama_tui.worker.threads import physical_cores
+from llama_tui.worker.toolformat import Format
+from llama_tui.worker.toolprobe import learn
 
 # ggml.h, enum ggml_type.
 _KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
@@ -50,6 +53,8 @@ class Model:
         self.context = self._make_context()
         self.n_ctx = llama.llama_n_ctx(self.context)
         self.n_ubatch = llama.llama_n_ubatch(self.context)
+        self.n_swa = llama.llama_model_n_swa(self._model)
+        self.is_recurrent = llama.llama_model_is_recurrent(self._model) or llama.llama_model_is_hybrid(self._model)
         self._piece_buffer = ctypes.create_string_buffer(_PIECE_BYTES)
         self._pieces: dict[int, bytes | None] = {}
         self.mark_tokens: set[int] = set()
@@ -184,6 +189,13 @@ class Model:
             template=self.renderer.origin,
         )
 
+    @property
+    def is_stretched(self) -> bool:
+        """Whether the context is longer than that of the model's training, from where on some
+        models turn their keys otherwise."""
+        original = self._text(f"{self._text('general.architecture')}.rope.scaling.original_context_length")
+        return self.n_ctx > int(original or llama.llama_model_n_ctx_train(self._model))
+
     def _text(self, key: str) -> str:
         """A value of the file's metadata, empty where there is none."""
         value = ctypes.create_string_buffer(128)
@@ -226,6 +238,28 @@ class Model:
                     piece = whole
             self._pieces[token] = piece
             return piece
+
+    @functools.cached_property
+    def call_formats(self) -> tuple[Format, ...]:
+        """How this model writes calls of tools, the likeliest first."""
+        return learn(lambda messages, tools: self.renderer.render(messages, tools).text, self.renderer.source)
+
+    @functools.cached_property
+    def call_tokens(self) -> dict[int, bytes]:
+        """The control tokens with which calls are written, and how they are spelled."""
+        found: dict[int, bytes] = {}
+        for text in dict.fromkeys(mark for format in self.call_formats for mark in format.marks()):
+            token = self.token_of((text,))
+            if token is None or llama.llama_vocab_is_eog(self.vocab, token):
+                continue
+            if llama.llama_vocab_is_control(self.vocab, token):
+                found[token] = self._to_piece(token, special=True)
+        return found
+
+    def token_of(self, texts: Sequence[str]) -> int | None:
+        """The one token that a text is; None where it is several, or where there is no text."""
+        tokens = self.tokenize("".join(texts), bos=False)
+        return tokens[0] if len(tokens) == 1 else None
 
     def token_text(self, token: int) -> str:
         """A token as a person reads it, control tokens too."""

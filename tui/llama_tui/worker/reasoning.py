@@ -29,6 +29,8 @@ _BEGINS = ("<|start|>", "<|begin|>", "<|channel|>")
 _OPENS = ("<|message|>", "<|content|>", "<|think|>")
 _ENDS = ("<|end|>", "<|eom|>", "<|eot|>", "<|return|>", "<|call|>")
 _THOUGHT_HEADERS = ("analysis", "to=self", "<|think|>")
+_ADDRESS = "to=functions."
+_RECIPIENT = re.compile(r"\bto=(?:functions\.)?([\w.\-]+)")
 _HEADER = 200
 """Characters after which what should have been a segment's header is taken for text."""
 
@@ -54,11 +56,15 @@ class Splitter:
     """Cuts the text of one generation into stretches of reasoning and of answer.
 
     What may be the beginning of a mark waits until that is decided. `prompt` tells whether the
-    generation begins inside a thought, as with templates that open one.
+    generation begins inside a thought, as with templates that open one. Where tools may be called,
+    `calls` has the marks with which calls begin. With "to=functions." among them a segment whose
+    header addresses a tool is passed on as `to=functions.NAME<|message|>…`.
     """
 
-    def __init__(self, marks: Marks, prompt: str) -> None:
+    def __init__(self, marks: Marks, prompt: str, calls: frozenset[str] = frozenset()) -> None:
         self._pairs = marks.pairs
+        self._addressed = _ADDRESS in calls
+        self._call_marks = tuple(calls - marks.all - {_ADDRESS})
         self._held: str = ""
         self._state: _State = "start"
         self._closes: tuple[str, ...] = ()
@@ -129,25 +135,37 @@ class Splitter:
                 return True
             if begin.startswith(text):
                 return False
+        for close in self._pairs.values() if self._fresh else ():
+            if text.startswith(close):  # of a thought that was not begun
+                self._held = text[len(close) :]
+                self._fresh = False
+                return True
+            if close.startswith(text):
+                return False
         if not self._fresh:  # blank lines between a thought and its answer
             self._held = text
         self._state = "answer"
         return True
 
     def _header(self, said: list[tuple[TokenKind, str]]) -> bool:
-        found = _first(self._held, _OPENS)
+        found = _first(self._held, (*_OPENS, *self._call_marks))
         if found is None:
             if len(self._held) <= _HEADER:
                 return False
             self._segments, self._state = False, "answer"
             return True
         at, mark = found
+        if mark in self._call_marks:
+            self._held, self._state = self._held[at:], "answer"
+            return True
         header = self._held[:at] + mark
         self._held = self._held[at + len(mark) :]
         if any(word in header for word in _THOUGHT_HEADERS):
             self._think(*_ENDS)
         else:
             self._state = "answer"
+            if self._addressed and (tool := _RECIPIENT.search(header)):
+                self._held = f"{_ADDRESS}{tool[1]}<|message|>{self._held}"
         return True
 
     def _until_the_end(self, kind: TokenKind, said: list[tuple[TokenKind, str]]) -> bool:

@@ -12,11 +12,13 @@ every further one a `_Request` that it answers with a `_Reply`, all in JSON.
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import selectors
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -33,6 +35,8 @@ _WALL_SECONDS = 30.0
 
 _MEMORY_BYTES = 2 * 1024**3
 """Address space of the process."""
+
+_PIPE_BYTES = 65536
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -71,13 +75,20 @@ class Renderer:
         self._model = _Model(source, bos, eos) if source else None
         self._wild = ""
         self._process: subprocess.Popen[bytes] | None = None
+        self._unsent = b""
         if self._model:
-            self._start(self._model)  # it gets ready while the rest of the model is
+            with contextlib.suppress(OSError):  # the first prompt tries again
+                self._start(self._model)  # it gets ready while the rest of the model is
 
     @property
     def origin(self) -> Literal["model", "fallback"]:
         """Whose template is tried first."""
         return "model" if self._model else "fallback"
+
+    @property
+    def source(self) -> str:
+        """The model's own template; empty where it has none."""
+        return self._model.source if self._model else ""
 
     def render(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), thinking: bool | None = None
@@ -105,49 +116,64 @@ class Renderer:
 
     def _start(self, model: _Model) -> subprocess.Popen[bytes]:
         self._process = process = subprocess.Popen(
-            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
-        self._write(process, model)
+        for pipe in (process.stdin, process.stdout):
+            assert pipe
+            os.set_blocking(pipe.fileno(), False)
+        self._unsent = _line(model)
         return process
-
-    def _write(self, process: subprocess.Popen[bytes], message: _Model | _Request) -> None:
-        assert process.stdin
-        with contextlib.suppress(BrokenPipeError):  # reading then finds the end
-            process.stdin.write(msgspec.json.encode(message) + b"\n")
-            process.stdin.flush()
 
     def _ask(self, model: _Model, request: _Request) -> _Reply:
         """Have the process render. A template that had to be stopped is not tried again, nor is one
         with which the process has ended twice."""
+        reason = ""
         for _attempt in range(2):
-            process = self._process or self._start(model)
-            self._write(process, request)
             try:
-                line = self._read(process)
-            except TimeoutError:
-                line = b""
+                process = self._process or self._start(model)
+            except OSError as error:  # no memory, no process to be had: perhaps for the next prompt
+                return _Reply(error=f"no process can be started for it ({error.strerror})")
+            line = self._exchange(process, self._unsent + _line(request))
+            self._unsent = b""
             if line.endswith(b"\n"):
                 return msgspec.json.decode(line, type=_Reply)
             ended = process.poll()
             self.close()
             if ended in (None, -signal.SIGPROF):
-                self._wild = f"it did not finish within {_CPU_SECONDS:g} s and was stopped"
+                reason = f"it did not finish within {_CPU_SECONDS:g} s and was stopped"
                 break
-            self._wild = f"it ends the process that runs it (code {ended})"
-        return _Reply(error=self._wild)
+            reason = f"it ends the process that runs it (code {ended})"
+        self._wild = reason
+        return _Reply(error=reason)
 
     @staticmethod
-    def _read(process: subprocess.Popen[bytes]) -> bytes:
-        """One line, or what came before the process ended; raises TimeoutError."""
-        assert process.stdout
+    def _exchange(process: subprocess.Popen[bytes], request: bytes) -> bytes:
+        """Send a request and read a line, or what came before the process ended or the time was over."""
+        assert process.stdin and process.stdout
+        deadline = time.monotonic() + _WALL_SECONDS
+        unsent, reply = memoryview(request), bytearray()
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
-            if not selector.select(_WALL_SECONDS):
-                raise TimeoutError
-        line = process.stdout.readline()
-        if not line.endswith(b"\n"):
-            process.wait()
-        return line
+            selector.register(process.stdin, selectors.EVENT_WRITE)
+            while not reply.endswith(b"\n") and (left := deadline - time.monotonic()) > 0:
+                for key, _ in selector.select(left):
+                    if key.fileobj is process.stdout:
+                        if not (part := process.stdout.read(_PIPE_BYTES)):
+                            with contextlib.suppress(subprocess.TimeoutExpired):
+                                process.wait(left)
+                            return bytes(reply)
+                        reply += part
+                        continue
+                    with contextlib.suppress(BrokenPipeError):  # reading then finds the end
+                        unsent = unsent[process.stdin.write(unsent[:_PIPE_BYTES]) or 0 :]
+                        if unsent:
+                            continue
+                    selector.unregister(process.stdin)
+        return bytes(reply)
+
+
+def _line(message: _Model | _Request) -> bytes:
+    return msgspec.json.encode(message) + b"\n"
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -41,16 +41,25 @@ from llama_tui.settings.params import BY_NAME
 from llama_tui.settings.values import Value
 from llama_tui.worker import memory
 from llama_tui.worker.connection import Connection, peer_uid
-from llama_tui.worker.generation import Generation
+from llama_tui.worker.generation import Generation, forget_oldest
 from llama_tui.worker.runner import Runner
 
-_KEPT_GENERATIONS = 32
-"""Ended generations whose events stay for clients that come back."""
+EndReason = Literal["asked", "idle", "failed"]
+
+_MOST_WAITING = 256
+"""Requests that may wait for their turn; one more is refused."""
+
+_REFUSED_SECONDS = 1.0
+
+_SPARE_FILES = 64
+"""Open files that the engine keeps for itself, beside one for each client."""
 
 _FAILED_SECONDS = 5.0
 """How long an engine that could not load stays, at most, to say why."""
 
-EndReason = Literal["asked", "idle", "failed"]
+_SAVE_SECONDS: dict[EndReason, float] = {"asked": 4.0, "idle": 60.0, "failed": 0.0}
+"""How long saving the KV state may take. Whoever asked for the end waits for it, and kills an engine
+that takes five seconds."""
 
 
 class Server:
@@ -61,8 +70,9 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._started = time.time()
         self._connections: set[Connection] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._generations: collections.OrderedDict[str, Generation] = collections.OrderedDict()
+        self._most_connections = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES
+        self._telling = False
+        self._generations: dict[str, Generation] = {}
         self._waiting: list[Generation] = []
         self._current: Generation | None = None
         self._began = self._last_use = time.monotonic()
@@ -89,14 +99,18 @@ class Server:
         self._runner.start()
         ticker = asyncio.create_task(self._tick())
         own = _inode(self._spec.socket)
-        reason = await self._end
+        await asyncio.wait([self._end, ticker], return_when=asyncio.FIRST_COMPLETED)
+        if ticker.done():  # without it the engine would never unload itself: better none, and its log says why
+            await ticker
         ticker.cancel()
+        reason = await self._end
         # While this engine still listens nobody else takes its path, so what is there is its own.
         _remove(self._spec.socket, own)
         server.close()
         for connection in list(self._connections):
             connection.send(Bye(0, reason))
         await asyncio.gather(*(connection.close() for connection in list(self._connections)))
+        await asyncio.to_thread(self._runner.finish, _SAVE_SECONDS[reason])
         return reason
 
     def end(self, reason: EndReason) -> None:
@@ -104,18 +118,36 @@ class Server:
         if not self._end.done():
             self._end.set_result(reason)
 
+    def signalled(self) -> None:
+        """End for a signal; a second one does not wait for the KV state to be saved."""
+        if self._end.done():
+            self._runner.abandon()
+        self.end("asked")
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if peer_uid(writer.get_extra_info("socket")) not in (os.getuid(), 0):
             writer.close()
             return
         connection = Connection(self, reader, writer)
+        if len(self._connections) >= self._most_connections:
+            with contextlib.suppress(OSError, ValueError, TimeoutError):  # it hears nothing before it has spoken
+                async with asyncio.timeout(_REFUSED_SECONDS):
+                    await reader.readline()
+            connection.send(
+                Failed(
+                    0,
+                    "request",
+                    f"The engine of {self._spec.name} serves {len(self._connections):,} clients already",
+                    "End some of them, or raise the limit of open files (ulimit -n) before the engine starts.",
+                )
+            )
+            await connection.close()
+            return
         self._connections.add(connection)
         try:
             await connection.serve()
         finally:
             self._connections.discard(connection)
-            for generation in self._generations.values():
-                generation.forget(connection)
             await connection.close()
             self._changed()
             if self._failed and not self._connections:
@@ -148,13 +180,13 @@ class Server:
                 self._generate(connection, request)
             case Attach(id, name, after):
                 if generation := self._generations.get(name):
-                    generation.listen(connection, id, after)
+                    connection.follow(generation, id, after)
                 else:
                     connection.send(Failed(id, "request", "This engine does not know that generation", generation=name))
             case Cancel(id, name):
                 if generation := self._generations.get(name):
                     self._cancel(generation)
-                    generation.tell_end(connection, id)
+                    generation.when_ended(lambda: connection.send(Done(id)))
                 else:
                     connection.send(Done(id))
             case Configure(id, idle_timeout):
@@ -192,17 +224,28 @@ class Server:
                 Failed(request.id, "request", "A generation of that name exists", "Attach to it.", request.generation)
             )
             return
+        if len(self._waiting) >= _MOST_WAITING:
+            connection.send(
+                Failed(
+                    request.id,
+                    "request",
+                    f"{len(self._waiting)} requests wait for {self._spec.name} already",
+                    "Ask again when some of them are answered.",
+                    request.generation,
+                )
+            )
+            return
         generation = Generation(request)
         self._generations[generation.name] = generation
-        generation.listen(connection, request.id)
+        connection.follow(generation, request.id)
         if self._failed:
             generation.publish(self._failure())
             return
         if ahead := len(self._waiting) + bool(self._current):
             generation.publish(Queued(0, generation.name, 0, ahead))
         self._waiting.append(generation)
+        self._changed()  # before the runner has it: who watches is told that it is busy, then that it is ready
         self._runner.submit(generation)
-        self._changed()
 
     def _cancel(self, generation: Generation) -> None:
         if generation.ended or self._runner.cancel(generation):
@@ -236,9 +279,18 @@ class Server:
             for generation in self._waiting:
                 generation.publish(self._failure())
             self._waiting.clear()
-        for connection in self._connections:
-            if connection.watching is not None:
-                connection.send(self._state(connection.watching))
+        if not self._telling:
+            self._telling = True
+            self._loop.call_soon(self._tell)
+
+    def _tell(self) -> None:
+        """Send the state to who watches, once for all that has changed at a time."""
+        self._telling = False
+        watchers = [(connection, id) for connection in self._connections if (id := connection.watching) is not None]
+        state = self._state(0) if watchers else None
+        for connection, id in watchers:
+            if state:
+                connection.send(msgspec.structs.replace(state, id=id))
 
     def _leave_queue(self, generation: Generation) -> None:
         """Take a generation out of the queue and tell those behind it their new place."""
@@ -252,9 +304,7 @@ class Server:
         while True:
             await asyncio.sleep(min(1.0, max(0.05, self._idle_timeout / 4)) if self._idle_timeout else 1.0)
             now = time.monotonic()
-            ended = [name for name, generation in self._generations.items() if generation.ended]
-            for name in ended[:-_KEPT_GENERATIONS]:
-                del self._generations[name]
+            forget_oldest(self._generations)
             if self._loading and now - self._began > self._load_timeout:
                 self._timed_out = True
             self._changed()

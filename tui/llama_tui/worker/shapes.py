@@ -8,10 +8,13 @@ in another way that some real template wants.
 
 from __future__ import annotations
 
+import collections
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
+
+import msgspec
 
 from llama_tui.engine.protocol import Message, ToolCall
 
@@ -59,6 +62,11 @@ def shapes(messages: Sequence[Message], tools: Tools) -> Iterator[tuple[list[Tur
     for style in _STYLES if speaks_of_tools else _STYLES[:1]:
         for turns in _arranged([_turn(message, style) for message in messages]):
             yield turns, tools
+    if any(len(message.tool_calls) > 1 for message in messages):
+        # Some templates show one call a turn, and some models make no more.
+        for style in _STYLES:
+            for turns in _arranged([_turn(message, style) for message in _one_by_one(messages)]):
+                yield turns, tools
     if speaks_of_tools:
         for turns in _arranged([_turn(message, _STYLES[0]) for message in in_words(messages, tools)]):
             yield turns, ()
@@ -71,6 +79,10 @@ def shows(prompt: str, messages: Sequence[Message], tools: Tools) -> bool:
             return False
         if not all(_shows_call(prompt, call) for call in message.tool_calls):
             return False
+    named = collections.Counter(call.name for message in messages for call in message.tool_calls)
+    offered = {str(_function(tool).get("name", "")) for tool in tools}
+    if any(prompt.count(name) < times + (name in offered) for name, times in named.items()):
+        return False
     return all(_shows_tool(prompt, tool) for tool in tools)
 
 
@@ -94,6 +106,30 @@ def in_words(messages: Sequence[Message], tools: Tools) -> list[Message]:
             said.append(Message(message.role, "\n".join([*([message.content] if message.content else []), *calls])))
         else:
             said.append(message)
+    return said
+
+
+def _one_by_one(messages: Sequence[Message]) -> list[Message]:
+    """The conversation as if each call had been made after the result of the one before it."""
+    said: list[Message] = []
+    rest = list(messages)
+    while rest:
+        message = rest.pop(0)
+        calls = message.tool_calls
+        if len(calls) < 2:
+            said.append(message)
+            continue
+        results: list[Message] = []
+        while rest and rest[0].role == "tool":
+            results.append(rest.pop(0))
+        for place, call in enumerate(calls):
+            if place:
+                said.append(Message(message.role, tool_calls=(call,)))
+            else:
+                said.append(msgspec.structs.replace(message, tool_calls=(call,)))
+            said += [result for result in results if result.tool_call_id == call.id]
+        ids = {call.id for call in calls}
+        said += [result for result in results if result.tool_call_id not in ids]
     return said
 
 
@@ -192,5 +228,8 @@ def _shows_call(prompt: str, call: ToolCall) -> bool:
 
 
 def _shows_tool(prompt: str, tool: dict[str, Any]) -> bool:
-    function: dict[str, Any] = tool.get("function", tool)
-    return all(_holds(prompt, str(function.get(key, ""))) for key in ("name", "description"))
+    return all(_holds(prompt, str(_function(tool).get(key, ""))) for key in ("name", "description"))
+
+
+def _function(tool: dict[str, Any]) -> dict[str, Any]:
+    return tool.get("function", tool)

@@ -1,0 +1,138 @@
+"""Grammars that a call of a tool follows, in the format of the model that makes it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from llama_tui.engine.protocol import ToolChoice
+from llama_tui.errors import EngineError
+from llama_tui.worker.constraint import grammar_of_schema
+from llama_tui.worker.toolformat import Envelope, Format, Named, Signature, Tagged
+from llama_tui.worker.toolmarks import ID, NUMBER
+from llama_tui.worker.toolvalues import resolved, types_of
+
+_PART = re.compile(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|[A-Za-z][A-Za-z0-9-]*')
+_SLOTS = {ID: "[a-zA-Z0-9]{9}", NUMBER: "[0-9]"}
+
+
+def calls_grammar(
+    formats: Sequence[Format], tools: Sequence[Mapping[str, Any]], choice: ToolChoice, prompt: str
+) -> tuple[str, Format]:
+    """A grammar of one or more calls, and the format that it follows; raises `EngineError` where
+    there is no such tool, or where a schema cannot be made a grammar."""
+    functions: list[Mapping[str, Any]] = [tool.get("function", tool) for tool in tools]
+    if choice.name:
+        functions = [function for function in functions if function.get("name") == choice.name]
+    if not functions:
+        raise EngineError(f"There is no tool {choice.name!r} to call", "Name one of the tools that are given.")
+    format = next(format for format in formats if _can_be_forced(format))
+    rules: list[str] = []
+    for number, function in enumerate(functions):
+        rules.append(f"call{number} ::= {_call(format, function, number, rules)}")
+    call = " | ".join(f"call{number}" for number in range(len(functions)))
+    rules.append(f"call ::= {call}")
+    before = format.before.lstrip()
+    if format.lead and prompt.endswith(before):
+        before = ""
+    listed = isinstance(format.body, Envelope) and format.body.listed
+    between = ", " if listed else format.between
+    several = choice.parallel and not choice.name and between
+    calls = f"call ({_text(between)} call)*" if several else "call"
+    root = " ".join((_text(before), '"["' if listed else "", calls, '"]"' if listed else "", _text(format.close)))
+    return "\n".join([f"root ::= {root}", *rules]), format
+
+
+def either(first: str, second: str) -> str:
+    """A grammar of what one of two allows."""
+    return "\n".join(["root ::= a-root | b-root", _renamed(first, "a-"), _renamed(second, "b-")])
+
+
+def _can_be_forced(format: Format) -> bool:
+    """Whether a grammar can be written for a format. One that models use widely always can, and is
+    among those that are looked for."""
+    if format.recipient or isinstance(format.body, Signature):
+        return False
+    if isinstance(format.body, Tagged) and format.body.nested:
+        return False
+    return bool(format.before.strip() or isinstance(format.body, Envelope))
+
+
+def _call(format: Format, function: Mapping[str, Any], number: int, rules: list[str]) -> str:
+    name = str(function.get("name", ""))
+    given: Any = function.get("parameters")
+    schema = cast("dict[str, Any]", given) if isinstance(given, dict) and given else {"type": "object"}
+    if isinstance(format.body, Tagged):
+        return _tagged(format.body, name, schema, number, rules)
+    arguments = _schema_rules(schema, f"t{number}-", rules)
+    match format.body:
+        case Envelope(by_name=True):
+            return f"{_text('{' + json.dumps(name) + ': ')} {arguments} {_text('}')}"
+        case Envelope(name_key, arguments_key, id_key):
+            begin = f"{{{json.dumps(name_key)}: {json.dumps(name)}, {json.dumps(arguments_key)}: "
+            id = (
+                f" {_text(f', {json.dumps(id_key)}: ')} {_text(chr(34))} {_SLOTS[ID]} {_text(chr(34))}"
+                if id_key
+                else ""
+            )
+            return f"{_text(begin)} {arguments}{id} {_text('}')}"
+        case Named(middle):
+            return f"{_text(name + middle)} {arguments}"
+        case Signature():
+            raise AssertionError("calls of this format are not forced")
+
+
+def _schema_rules(schema: Mapping[str, Any], prefix: str, rules: list[str]) -> str:
+    """Add the rules of a schema under names of their own; the name of the first."""
+    rules.append(_renamed(grammar_of_schema(json.dumps(schema)), prefix))
+    return f"{prefix}root"
+
+
+def _tagged(body: Tagged, name: str, schema: dict[str, Any], number: int, rules: list[str]) -> str:
+    properties: Any = resolved(schema, schema).get("properties")
+    required: Any = schema.get("required")
+    parts = [_text(name + body.head)]
+    for place, (key, part) in enumerate(cast("dict[str, Any]", properties or {}).items()):
+        described = cast("dict[str, Any]", part) if isinstance(part, dict) else {}
+        types = types_of(described, schema)
+        is_text = not types or "string" in types
+        middle = body.middle if is_text else body.middle_other
+        if "enum" in described and is_text:
+            value = "(" + " | ".join(_text(str(item)) for item in described["enum"]) + ")"
+        elif is_text:
+            value = _until(body.post.strip())
+        else:
+            whole = {**described, **{name: schema[name] for name in ("$defs", "definitions") if name in schema}}
+            value = _schema_rules(whole, f"t{number}-{place}-", rules)
+        argument = f"{_text(body.pre + key + middle)} {value} {_text(body.post)}"
+        parts.append(argument if key in (required or ()) else f"({argument})?")
+    return " ".join(part for part in parts if part)
+
+
+def _until(end: str) -> str:
+    """Any text without the first two characters of an end mark."""
+    first, second = (_in_set(letter) for letter in end[:2].ljust(2, "/"))
+    return f'([^{first}] | "{_escaped(end[0])}" [^{second}])*'
+
+
+def _in_set(letter: str) -> str:
+    return f"\\{letter}" if letter in "\\]" else letter
+
+
+def _text(text: str) -> str:
+    """A fixed text as a grammar has it, with slots; empty for none."""
+    parts = re.split(f"([{ID}{NUMBER}])", text)
+    return " ".join(_SLOTS.get(part) or f'"{_escaped(part)}"' for part in parts if part)
+
+
+def _escaped(text: str) -> str:
+    for letter, escape in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+        text = text.replace(letter, escape)
+    return text
+
+
+def _renamed(grammar: str, prefix: str) -> str:
+    """A grammar whose rules have other names."""
+    return _PART.sub(lambda found: found[0] if found[0][0] in '"[' else prefix + found[0], grammar)
