@@ -16,9 +16,11 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Region
 from textual.strip import Strip
 
+from llama_tui.paths import Paths
 from llama_tui.ui.diff import Abilities
 from llama_tui.ui.driver import PaintedApp, Painting, TerminalDriver, abilities
 from llama_tui.ui.paint import Painter
+from tests.ui.program import program
 
 INSIDE = {
     App._display: "4b78dff6669a",
@@ -78,3 +80,10 @@ def test_screen_erases_in_its_own_background_and_tmux_does_not() -> None:
     assert abilities({"TERM": "screen-256color", "TMUX": "/tmp/tmux,1,0"}) == Abilities()
     for environ in ({"TERM": "screen"}, {"TERM": "tmux-256color"}, {"TERM": "xterm", "STY": "1.pts"}):
         assert abilities(environ) == Abilities(erases=False)
+
+
+@pytest.mark.parametrize("variable", ["SSH_CONNECTION", "SSH_TTY"])
+def test_nothing_is_animated_over_ssh(paths: Paths, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    assert program(paths).animation_level != "none"
+    monkeypatch.setenv(variable, "somewhere")
+    assert program(paths).animation_level == "none"
