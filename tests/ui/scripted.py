@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from llama_tui.engine.protocol import (
     EngineSpec,
     Failed,
     Finished,
+    FinishReason,
     Generate,
     Hello,
     Keep,
@@ -47,9 +49,10 @@ MIB = 2**20
 
 
 class ScriptedEngine:
-    """Listens where the engine of `model` would. `answer` is sent token by token; then the answer
-    ends, or with `then="hang"` stays open, or with `then="die"` the connection breaks. With `refusal`
-    that is what every question gets. `prompt` is its tokens, and how many of them are reused."""
+    """Listens where the engine of `model` would. `answer` is sent token by token, at once or `pace`
+    tokens a second; then the answer ends, or with `then="hang"` stays open, or with `then="die"` the
+    connection breaks. With `refusal` that is what every question gets. `prompt` is its tokens, and how
+    many of them are reused."""
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class ScriptedEngine:
         answer: Sequence[str] = (),
         *,
         then: str = "finish",
+        pace: float = 0,
         failure: Failed | None = None,
         refusal: Failed | None = None,
         params: dict[str, Value] | None = None,
@@ -68,11 +72,19 @@ class ScriptedEngine:
         self.place = engine_place(paths, model, self._params)
         self._model = model
         self._answer, self._then, self._failure, self._refusal = answer, then, failure, refusal
-        self._prompt = prompt
+        self._prompt, self._pace = prompt, pace
+        self._answering: asyncio.Task[None] | None = None
+        self.sent: list[float] = []
+        """When each token of the last answer was sent, on the monotonic clock."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._listening = threading.Event()
         self._writers: list[asyncio.StreamWriter] = []
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is being sent."""
+        return self._answering is not None and not self._answering.done()
 
     def __enter__(self) -> ScriptedEngine:
         self._thread.start()
@@ -124,25 +136,43 @@ class ScriptedEngine:
                         writer.write(encode(Failed(id, failed.code, failed.message, failed.hint, log=failed.log)))
                 case Generate(id, name):
                     writer.write(encode(self._state(watch, "busy")))
-                    self._generate(writer, id, name)
-                    if self._then == "die":
-                        await writer.drain()
-                        writer.transport.abort()
-                        return
-                    if self._then == "finish":
-                        writer.write(encode(self._state(watch, "ready")))
+                    self._answering = asyncio.create_task(self._generate(writer, id, name, watch))
+                    if not self._pace:
+                        await self._answering
+                        if self._then == "die":
+                            return
+                case Cancel(id) if self._pace and self._answering:
+                    self._answering.cancel()
+                    writer.write(encode(Done(id)))
                 case Cancel(id) | Configure(id) | Keep(id) | Unload(id):
                     writer.write(encode(Done(id)))
                 case _:
                     pass
 
-    def _generate(self, writer: asyncio.StreamWriter, id: int, name: str) -> None:
+    async def _generate(self, writer: asyncio.StreamWriter, id: int, name: str, watch: int) -> None:
         if self._refusal:
             writer.write(encode(msgspec.structs.replace(self._refusal, id=id, generation=name)))
+            writer.write(encode(self._state(watch, "ready")))
             return
         writer.write(encode(Started(id, name, 0, *self._prompt, 7, 2048)))
-        for count, text in enumerate(self._answer, 1):
-            writer.write(encode(Token(id, name, count, text, count)))
+        self.sent.clear()
+        began = time.monotonic()
+        reason: FinishReason = "stop"
+        try:
+            for count, text in enumerate(self._answer, 1):
+                if self._pace:
+                    await asyncio.sleep(max(0, began + count / self._pace - time.monotonic()))
+                writer.write(encode(Token(id, name, count, text, count)))
+                self.sent.append(time.monotonic())
+        except asyncio.CancelledError:
+            reason = "cancelled"
         if self._then == "finish":
-            count = len(self._answer)
-            writer.write(encode(Finished(id, name, count + 1, "stop", 24, 0, count, 0.04, 0.03, (count - 1) / 212)))
+            count = len(self.sent)
+            speed = self._pace or 212
+            writer.write(
+                encode(Finished(id, name, count + 1, reason, 24, 0, count, 0.04, 0.03, max(0, count - 1) / speed))
+            )
+            writer.write(encode(self._state(watch, "ready")))
+        elif self._then == "die":
+            await writer.drain()
+            writer.transport.abort()

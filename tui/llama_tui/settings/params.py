@@ -347,6 +347,15 @@ PARAMS: tuple[Param, ...] = (
     ),
     _app(name="theme", type="str", default="night", help="Theme: one of the program or a file of your own."),
     _app(
+        name="paint", type="choice", default="diff", choices=("diff", "full"),
+        help="What is sent to the terminal: only what differs, or every region that may have changed.",
+    ),
+    _app(
+        name="frame_rate", type="int", default=15,
+        help="Most frames sent in a second; what keys do is sent at once.",
+        unit="frames/s", minimum=1, maximum=60,
+    ),
+    _app(
         name="on_quit", type="choice", default="unload",
         help="Quitting ends the engines that only this program uses, or keeps them and the answer they write.",
         choices=("unload", "keep"),

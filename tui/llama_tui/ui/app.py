@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from textual import work
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.notifications import SeverityLevel
 
@@ -21,6 +21,7 @@ from llama_tui.paths import Paths
 from llama_tui.settings.store import SettingsStore
 from llama_tui.ui.bindings import KeyGroup, KeyTable, named
 from llama_tui.ui.commands import Commands
+from llama_tui.ui.driver import PaintedApp, Painting
 from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.context import ContextScreen
 from llama_tui.ui.screens.logs import EngineList, LogScreen
@@ -61,7 +62,7 @@ _WHY = {
 }
 
 
-class LlamaTui(App[Farewell]):
+class LlamaTui(PaintedApp[Farewell]):
     """Composes; the screens and the workbench do the work."""
 
     TITLE = "llama-tui"
@@ -79,7 +80,10 @@ class LlamaTui(App[Farewell]):
     def __init__(
         self, paths: Paths, settings: SettingsStore, model: str | None = None, machine: Machine | None = None
     ) -> None:
-        super().__init__()
+        values = settings.values()
+        super().__init__(Painting(values["paint"] == "diff", int(str(values["frame_rate"]))))
+        if "SSH_CONNECTION" in os.environ or "SSH_TTY" in os.environ:
+            self.animation_level = "none"
         self._paths = paths
         self._settings = settings
         machine = machine or Machine()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import ClassVar
 
 from textual import events
@@ -16,6 +17,9 @@ from llama_tui.ui.bindings import named
 
 PASTE_SHOWN = 20_000
 """Characters of a pasted text from which on a note stands for it, so that typing stays quick."""
+
+STILL_AFTER = 10.0
+"""Seconds without a key after which the cursor stops blinking: it would cost more than all else that is idle."""
 
 PLACEHOLDER = "type a message, enter sends, ctrl+j new line"
 
@@ -106,6 +110,13 @@ class Prompt(TextArea, inherit_bindings=False):
         self._position = 0  # in the history; its length is the draft
         self._edited: dict[int, str] = {}  # texts that were left while browsing, the draft among them
         self._pasted: dict[str, str] = {}  # long pastes, by the note that stands for each
+        self._still = self._blinks = False
+        self._touched = 0.0  # when the last key came, on the monotonic clock
+
+    def on_mount(self) -> None:
+        """The cursor blinks for a while."""
+        self._touch()
+        self._rest()
 
     @property
     def message(self) -> str:
@@ -188,6 +199,7 @@ class Prompt(TextArea, inherit_bindings=False):
         Bindings are looked up by the app, in another queue: in a burst of keys, as a slow link
         delivers them, enter would come before the letters that were typed before it.
         """
+        self._touch()
         if action := self._actions.get(event.key):
             event.stop()
             event.prevent_default()
@@ -199,6 +211,20 @@ class Prompt(TextArea, inherit_bindings=False):
         event.prevent_default()
         result = self.replace(self._shown(event.text), *self.selection, maintain_selection_offset=False)
         self.move_cursor(result.end_location)
+
+    def _touch(self) -> None:
+        self._touched = monotonic()
+        if self._still:
+            self._still, self.cursor_blink = False, self._blinks
+            self._rest()
+
+    def _rest(self) -> None:
+        """Let the cursor stand still, unless there was a key meanwhile."""
+        left = self._touched + STILL_AFTER - monotonic()
+        if left > 0:
+            self.set_timer(left, self._rest)
+        else:
+            self._still, self._blinks, self.cursor_blink = True, self.cursor_blink, False
 
     def _recall(self, position: int) -> None:
         """Show another text of the history, and keep the one that was being written."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from textual.app import RenderResult
 from textual.content import Content
+from textual.timer import Timer
 from textual.widget import Widget
 
 from llama_tui.chat.workbench import Workbench
@@ -16,6 +17,8 @@ from llama_tui.ui.widgets.chat import Progress
 
 _GAUGE = " ▁▂▃▄▅▆▇█"
 _NEARLY_FULL = 0.9
+_FIGURES_SECONDS = 0.25
+"""How often figures that run are painted: they can be read, and cost little on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class StatusLine(Widget):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._status = Status()
+        self._timer: Timer | None = None
 
     @property
     def status(self) -> Status:
@@ -72,10 +76,20 @@ class StatusLine(Widget):
         return self._status
 
     def show(self, status: Status) -> None:
-        """Show another status."""
-        if status != self._status:
-            self._status = status
-            self.refresh()
+        """Show another status; where only its figures differ, a moment later."""
+        before, self._status = self._status, status
+        if status == before:
+            return
+        if replace(status, n_past=before.n_past, tokens_per_second=before.tokens_per_second) != before:
+            self._paint()
+        elif self._timer is None:
+            self._timer = self.set_timer(_FIGURES_SECONDS, self._paint)
+
+    def _paint(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
+        self.refresh()
 
     def render(self) -> RenderResult:
         """The figures on the left, as many keys as fit on the right."""
