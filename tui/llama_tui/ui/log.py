@@ -23,6 +23,9 @@ from llama_tui.ui.view import EntryView
 OPEN = 24
 """Entries near the view that stay read and rendered; twice as many make the others close."""
 
+AHEAD = 3
+"""Rows that are kept free below an answer that is being written when the log moves up."""
+
 FAR = 4
 """Screens that are scrolled exactly, by rendering what lies between; beyond, by the estimates."""
 
@@ -174,11 +177,20 @@ class Log:
             self._clamp()
             self.following = not self._fills(self.height)
         if self._views and self.following:
-            self._place = self._up(self._end(), self.height)
+            self._follow()
             self._fills(self.height)
         self._close_far()
         self._tops = None
         self.top = self.row_of(self._place) if self._views else 0
+
+    def _follow(self) -> None:
+        """Bring the end into view. While an answer is written, a few rows at a time: between two panes
+        a terminal cannot scroll, so that each move draws the whole log again, and text that moves
+        seldom is read more easily."""
+        ahead = min(AHEAD, self.height // 8) if self.streaming else 0
+        if ahead and not self._fills(self.height + 1) and self._fills(self.height - ahead):
+            return
+        self._place = self._up(self._end(), self.height - ahead)
 
     # What is in view
 
