@@ -131,7 +131,7 @@ def _bar(cells: int, total: int, parts: Sequence[tuple[int, str]]) -> Content:
             count = min(left, max(1, round(size / total * cells)))
             pieces.append(Content.styled(_FULL * count, style))
             left -= count
-    return Content("").join([*pieces, Content.styled(_TRACK * left, "$surface-lighten-2")])
+    return Content("").join([*pieces, Content.styled(_TRACK * left, "$border-blurred")])
 
 
 def _clock(seconds: float) -> str:

@@ -100,7 +100,7 @@ class StatusLine(Widget):
             style = "$error" if share >= _NEARLY_FULL else "$accent"
             gauge = _GAUGE[max(bool(status.n_past), round(share * (len(_GAUGE) - 1)))]
             used = f"{status.n_past:,} / {status.n_ctx:,} "
-            parts.append(Content.assemble(used, (gauge, f"{style} on $surface-lighten-1")))
+            parts.append(Content.assemble(used, (gauge, f"{style} on $border-blurred")))
         if status.tokens_per_second is not None:
             parts.append(Content(f"{status.tokens_per_second:,.0f} tok/s"))
         if status.memory:

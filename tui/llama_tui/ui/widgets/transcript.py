@@ -73,7 +73,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         & .transcript--link { color: $primary; text-style: underline; }
         & .transcript--quote { color: $secondary; }
         & .transcript--bullet { color: $primary; }
-        & .transcript--rule { color: $foreground 30%; }
+        & .transcript--rule { color: $border-blurred; }
         & .transcript--code { color: $accent; background: $panel; }
         & .transcript--code-block { color: $foreground; background: $surface; }
         & .transcript--code-label { color: $text-muted; background: $surface; }
