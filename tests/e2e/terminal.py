@@ -98,8 +98,12 @@ class Terminal:
         except OSError:
             return False
         self.raw += data
-        self._stream.feed(_UNKNOWN.sub(b"", data))
+        self.feed(data)
         return bool(data)
+
+    def feed(self, data: bytes) -> None:
+        """Draw on the screen, as the program does, or as another that writes to the same terminal."""
+        self._stream.feed(_UNKNOWN.sub(b"", data))
 
     def wait(self, seconds: float = 60) -> int:
         """Read until the program has ended; its exit code, negative for a signal."""

@@ -17,7 +17,7 @@ from tests.e2e.terminal import COMMAND, Terminal
 
 READY = "Ask the guide"
 ENTER, ESCAPE, F1, F3, F5 = "\r", "\x1b", "\x1bOP", "\x1bOR", "\x1b[15~"
-CTRL_N, CTRL_O, CTRL_P, CTRL_Q, CTRL_Y = "\x0e", "\x0f", "\x10", "\x11", "\x19"
+CTRL_L, CTRL_N, CTRL_O, CTRL_P, CTRL_Q, CTRL_Y = "\x0c", "\x0e", "\x0f", "\x10", "\x11", "\x19"
 ENDLESS = ("--ignore-eos", "true", "--n-ctx", "32768")
 RESTORED = b"\x1b[?1049l"
 
@@ -54,6 +54,29 @@ def test_first_start_asks_a_suggestion_and_answers_from_the_real_model(paths: Pa
         assert RESTORED in terminal.raw
     assert not engines_of(paths), "a clean quit ends the engine that only this program used"
     assert [ending for _, ending in answers(paths)] == ["stop"]
+
+
+def strays(terminal: Terminal) -> bool:
+    """Whether the screen shows a red cell, or not all of it scrolls."""
+    red = any(cell.bg == "red" for row in terminal.screen.buffer.values() for cell in row.values())
+    return red or terminal.screen.margins not in (None, (0, terminal.screen.lines - 1))
+
+
+@pytest.mark.parametrize("paint", ["diff", "full"])
+def test_what_something_else_wrote_is_gone_after_a_redraw(paths: Paths, paint: str) -> None:
+    with Terminal("--paint", paint) as terminal:
+        terminal.wait_for(READY)
+        for keys, shows in (("", "type a message"), (F1, "Everywhere")):
+            terminal.send(keys)
+            terminal.wait_for(shows)
+            terminal.feed(b"\x1b[3;7r" + b"\x1b[9;1H\x1b[41m" + b"stray " * 300)
+            assert strays(terminal)
+            terminal.send(CTRL_L)
+            terminal.wait_for(lambda text: "f1 help" in text and not strays(terminal))
+            terminal.wait_for(shows)
+        terminal.escape()
+        terminal.send(CTRL_Q)
+        assert terminal.wait() == 0
 
 
 def test_the_conversation_is_there_at_the_next_start(paths: Paths) -> None:

@@ -74,6 +74,7 @@ class LlamaTui(PaintedApp[Farewell]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+p", "command_palette", "every action", id="app.palette", priority=True),
         Binding("f9", "app.themes", "themes, seen live", id="app.themes", priority=True),
+        Binding("ctrl+l", "app.redraw", "paint the screen anew", id="app.redraw", priority=True),
         Binding("ctrl+q", "quit", "quit", id="app.quit", priority=True),
     ]
 

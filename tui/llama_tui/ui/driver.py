@@ -37,6 +37,9 @@ SYNC_BEGIN, SYNC_END = "\x1b[?2026h", "\x1b[?2026l"
 SYNC_ABOVE = 256
 """Bytes of a frame from which on the terminal is asked to show it at once; smaller ones arrive whole."""
 
+CLEAR = f"\x1b[r{LEAVE}\x1b[2J"
+"""Lets every row scroll, puts the pen down and empties every cell."""
+
 _CLOSE_SECONDS = 1.0
 _LOOK_AGAIN = 0.25
 
@@ -73,6 +76,14 @@ class PaintedApp(App[Result]):
         """After a change of size a terminal may show anything."""
         if self.terminal is not None:
             self.terminal.resized(event.size)
+
+    def action_redraw(self) -> None:
+        """Paint every cell from nothing: another program may have written to the terminal."""
+        if self.terminal is not None:
+            self.terminal.clear()
+        elif self._driver is not None:
+            self._driver.write(CLEAR)
+        self.refresh()
 
 
 class TerminalDriver(LinuxDriver):
@@ -169,6 +180,12 @@ class TerminalDriver(LinuxDriver):
             self._go_on()
         else:
             self._painter.resize(*size)
+
+    def clear(self) -> None:
+        """Empty the terminal, which then shows nothing of what is wanted."""
+        if self._outlet is not None:
+            self._outlet.write(CLEAR)
+        self._painter.unsure()
 
     def _show(self, frame: str) -> None:
         self._synchronized = frame.startswith(SYNC_BEGIN)

@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from llama_tui.chat.conversation import Conversation
+from llama_tui.chat.conversation import Conversation, Turn
 from llama_tui.chat.session import (
     ChatEvent,
     NotKept,
@@ -121,8 +121,8 @@ class ChatPane(Vertical):
                 if self.suggestions.display or not self._begun:
                     self.suggestions.display = False
                     self.transcript.show([])
-                for entry in entries_of_turn(conversation, turn, self._reload_key):
-                    self.transcript.append(entry)
+                self._hide_siblings(conversation, turn)
+                self._append(conversation, turn)
                 self._begun = True
                 self._entitle(conversation)
                 self.transcript.follow()
@@ -172,6 +172,8 @@ class ChatPane(Vertical):
             case SendRefused(removed, text, error):
                 for turn_id in removed:
                     self.transcript.drop(turn_id)
+                if not text and (path := conversation.path()):  # the answer that it should have stood beside
+                    self._append(conversation, path[-1])
                 self.prompt.set_history(conversation.prompts())
                 typed = self.prompt.message
                 self.prompt.load(f"{text}\n{typed}" if text and typed else text or typed)
@@ -180,6 +182,19 @@ class ChatPane(Vertical):
                 self.progress = _at_rest(conversation)
             case NotKept(error):
                 self.tell(error)
+
+    def _append(self, conversation: Conversation, turn: Turn) -> None:
+        shown = {entry.key for entry in self.transcript.entries}
+        for entry in entries_of_turn(conversation, turn, self._reload_key):
+            if entry.key not in shown:
+                self.transcript.append(entry)
+
+    def _hide_siblings(self, conversation: Conversation, turn: Turn) -> None:
+        """Of several answers to one question the last is shown; alt+left and alt+right show the others."""
+        for other in conversation.siblings(turn):
+            if other is not turn:
+                for part in ("", "-cut", "-trouble", "-notice"):
+                    self.transcript.drop(other.id + part)
 
     def _speed(self, n_tokens: int) -> float | None:
         """Tokens per second over the last two seconds."""
