@@ -25,6 +25,7 @@ from llama_tui.ui.screens.context import ContextScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.screens.themes import ThemeList
 from llama_tui.ui.widgets.form import FieldList, ParameterForm, ValueEditor
+from llama_tui.ui.widgets.loaded import LoadedPane
 from llama_tui.ui.widgets.models import ModelList
 from llama_tui.ui.widgets.status import StatusLine
 from tests.ggufs import CHATML, write_tiny_llama
@@ -108,6 +109,19 @@ async def test_retry_makes_a_second_answer_and_alt_arrows_choose(paths: Paths, m
         assert app.workbench.conversation.path()[-1].id == first.id
         assert app.main.chat.transcript.entries[-1].text == first.content
         assert len(app.main.chat.transcript.entries) == 2
+
+
+async def test_what_is_loaded_is_laid_out_for_the_width_that_it_has(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app, (200, 60)) as pilot:
+        pane = app.main.query_one(LoadedPane)
+        await until(lambda: "GPU0" in str(pane.render()))
+        for width in (80, 200, 100):
+            await pilot.resize_terminal(width, 60)
+            await pilot.pause()
+            lines = str(pane.render()).split("\n")
+            assert max(len(line) for line in lines) == pane.size.width
+            assert len(lines) == pane.size.height
 
 
 async def test_thoughts_and_notices_are_in_the_log(paths: Paths, tmp_path: Path) -> None:

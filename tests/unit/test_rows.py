@@ -13,6 +13,7 @@ from llama_tui.library.scan import ModelFile
 from llama_tui.settings.layers import Setting
 from llama_tui.settings.params import BY_NAME
 from llama_tui.ui.bindings import KeyGroup, KeyTable, key_words, short_key
+from llama_tui.ui.text import cells, column
 from llama_tui.ui.widgets.form import Field, field_content, stepped
 from llama_tui.ui.widgets.loaded import device_lines
 from llama_tui.ui.widgets.models import ModelRow, row_content
@@ -54,6 +55,15 @@ def test_a_long_name_keeps_its_end_which_tells_the_quantization() -> None:
     text = row_content(ModelRow(replace(FILE, name="a-very-long-name-of-a-model-indeed-q6_k")), 30).plain
     assert text.split("\n")[0].rstrip().endswith("q6_k")
     assert "…" in text
+
+
+@pytest.mark.parametrize("name", ["日本語" * 9, "a👩‍👩‍👧b❤️" * 5, "模型-q4_k_m", "x"])
+@pytest.mark.parametrize("width", [4, 7, 11, 30])
+def test_names_of_wide_characters_fill_their_column(name: str, width: int) -> None:
+    for head in (None, 0, width // 3):
+        assert cells(column(name, width, head)) == width
+    lines = row_content(ModelRow(replace(FILE, name=name), "ready"), 30).plain.split("\n")
+    assert cells(lines[0]) == 30 and lines[0].endswith("●")
 
 
 def test_a_device_tells_whose_memory_it_is() -> None:

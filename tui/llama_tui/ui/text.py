@@ -67,6 +67,22 @@ def fit(text: str, width: int) -> str:
     return text[: _cut(text, 0, len(text), width - 1)] + "…" if width > 1 else "…"[:width]
 
 
+def column(text: str, width: int, head: int | None = None) -> str:
+    """One line in exactly `width` cells: filled up with blanks, or with an ellipsis after `head` cells
+    of it and its end behind that; None: only its beginning."""
+    if head is not None and cells(text) > width:
+        start = fit(text, head + 1).removesuffix("…")
+        tail, room = len(text), width - cells(start) - 1
+        for begin, _, size in reversed(split_graphemes(text)[0]):
+            room -= size
+            if room < 0:
+                break
+            tail = begin
+        text = f"{start}…{text[tail:]}"
+    text = fit(text, width)
+    return text + " " * (width - cells(text))
+
+
 def wrap(spans: Sequence[Span], width: int) -> list[Row]:
     """Break one line between words, and inside a word that is wider than the row."""
     text = "".join(text for text, _ in spans)

@@ -19,6 +19,7 @@ from llama_tui.control import one_line, sanitize
 from llama_tui.errors import StoreError
 from llama_tui.ui.bindings import KeyTable
 from llama_tui.ui.screens.overlay import Overlay
+from llama_tui.ui.text import column
 
 _TITLE_WIDTH = 44
 
@@ -132,7 +133,5 @@ class ChatList(Overlay[str | None]):
 
 def _row(chat: Listed) -> Content:
     title = one_line(chat.title) or "untitled"
-    if len(title) > _TITLE_WIDTH:
-        title = title[: _TITLE_WIDTH - 1] + "…"
     when = datetime.datetime.fromtimestamp(chat.updated).strftime("%Y-%m-%d %H:%M")
-    return Content.assemble(title.ljust(_TITLE_WIDTH), (f" {chat.n_turns:>4}  {when}", "$text-muted"))
+    return Content.assemble(column(title, _TITLE_WIDTH), (f" {chat.n_turns:>4}  {when}", "$text-muted"))

@@ -23,7 +23,7 @@ from llama_tui.engine.logs import LogPart, read_log
 from llama_tui.errors import LlamaTuiError
 from llama_tui.ui import clipboard
 from llama_tui.ui.bindings import KeyTable
-from llama_tui.ui.text import expand_tabs
+from llama_tui.ui.text import column, expand_tabs
 from llama_tui.ui.widgets.models import MARKS
 
 _READ_SECONDS = 0.5
@@ -181,9 +181,7 @@ class LogScreen(ModalScreen[None]):
 
 def _row(one: EngineLog) -> Content:
     mark, style = MARKS[one.condition]
-    name = one_line(one.name)
-    if len(name) > _NAME_WIDTH:
-        name = "…" + name[1 - _NAME_WIDTH :]
+    name = column(one_line(one.name), _NAME_WIDTH, head=0)
     when = datetime.datetime.fromtimestamp(one.written).strftime("%Y-%m-%d %H:%M") if one.written else ""
     word = _WORDS.get(one.condition, one.condition)
-    return Content.assemble((f"{mark} ", style), f"{name:<{_NAME_WIDTH}} ", f"{word:<11}", (when, "$text-muted"))
+    return Content.assemble((f"{mark} ", style), f"{name} ", f"{word:<11}", (when, "$text-muted"))

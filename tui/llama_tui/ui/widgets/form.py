@@ -20,6 +20,7 @@ from llama_tui.settings.layers import Setting
 from llama_tui.settings.params import PARAMS
 from llama_tui.settings.values import BadValue, Param, Value
 from llama_tui.ui.bindings import KeyTable, key_words
+from llama_tui.ui.text import cells, fit
 
 _FORM = tuple(param for param in PARAMS if param.kind in ("sampling", "load"))
 _BADGES = {"default": "", "config": "config", "saved": "saved", "env": "env", "flag": "flag"}
@@ -40,11 +41,9 @@ def field_content(field: Field, width: int) -> Content:
     """The name; at the right the origin's badge, the value, and a star where a reload is needed."""
     param, setting = field.param, field.setting
     badge = _BADGES[setting.origin]
-    value = one_line(param.format(setting.value)) or "–"
     room = max(1, width - len(param.name) - len(badge) - 4)
-    if len(value) > room:
-        value = value[: room - 1] + "…"
-    gap = width - len(param.name) - len(badge) - len(value) - 3
+    value = fit(one_line(param.format(setting.value)) or "–", room)
+    gap = width - len(param.name) - len(badge) - cells(value) - 3
     return Content.assemble(
         param.name,
         " " * max(1, gap),

@@ -13,6 +13,7 @@ from llama_tui.control import one_line
 from llama_tui.engine.devices import DeviceMemory, on_device
 from llama_tui.engine.engine import Engine
 from llama_tui.library.units import short_size
+from llama_tui.ui.text import column
 
 _FULL, _TRACK = "█", "░"
 
@@ -36,6 +37,13 @@ class LoadedPane(Widget):
         an SSH connection once a second."""
         self._engines = tuple(engine for engine in engines if engine.alive)
         self._devices, self._current = tuple(devices), current
+        self._lay_out()
+
+    def on_resize(self) -> None:
+        """Bars and names as wide as the pane is now."""
+        self._lay_out()
+
+    def _lay_out(self) -> None:
         before, self._lines = self._lines, self._content()
         if len(before) != len(self._lines):
             self.refresh(layout=True)
@@ -84,11 +92,8 @@ def _engine_lines(engine: Engine, width: int, *, current: bool) -> list[Content]
     left = "" if state is None or state.idle_seconds_left is None else _clock(state.idle_seconds_left)
     at_rest = "kept" if engine.kept else left or "stays"
     word = {"loading": "loading", "busy": "busy"}.get(engine.condition, at_rest)
-    name = one_line(engine.spec.name)
-    room = width - len(word) - 1
-    if len(name) > room:
-        name = "…" + name[-(room - 1) :]
-    lines = [Content.assemble((name.ljust(room), "bold" if current else ""), " ", (word, "$text-muted"))]
+    name = column(one_line(engine.spec.name), width - len(word) - 1, head=0)
+    lines = [Content.assemble((name, "bold" if current else ""), " ", (word, "$text-muted"))]
     if state is None:
         return lines
     memory = state.memory

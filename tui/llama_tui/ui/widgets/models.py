@@ -20,6 +20,7 @@ from llama_tui.control import one_line
 from llama_tui.engine.engine import Condition, Engine
 from llama_tui.library.scan import ModelFile
 from llama_tui.library.units import short_count, short_size
+from llama_tui.ui.text import column, fit
 
 MARKS: dict[Condition, tuple[str, str]] = {
     "ready": ("●", "$success"),
@@ -57,14 +58,13 @@ def row_content(row: ModelRow, width: int) -> Content:
         mark = "◐ …" if row.progress is None else f"◐ {row.progress:>4.0%}"
     name = one_line(file.name)
     room = max(4, width - len(mark) - 3)
-    if len(name) > room:
-        # The end of a name tells more: it holds the size and the quantization.
-        name = name[: room // 3] + "…" + name[-(room - room // 3 - 1) :]
+    # The end of a name tells more: it holds the size and the quantization.
+    name = column(name, room, head=room // 3)
     here = ("▸ ", "$accent") if row.current else ("  ", "")
-    first = Content.assemble(here, (name.ljust(room), "bold" if row.current else ""), " ", (mark, style))
+    first = Content.assemble(here, (name, "bold" if row.current else ""), " ", (mark, style))
     if file.problem:
         problem = file.problem.removeprefix(f"{file.path} ")
-        second = Content.styled("  ✗ " + one_line(problem)[: width - 4], "$error")
+        second = Content.styled(fit("  ✗ " + one_line(problem), width), "$error")
     else:
         figures = f"  {short_count(file.n_params):>6}  {file.quantization or '?':<8} {short_size(file.size_bytes):>6}"
         second = Content.styled(figures, "$text-muted")
