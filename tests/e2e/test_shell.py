@@ -159,6 +159,11 @@ class TestRun:
         assert done.stdout == ""
         assert "Traceback" not in done.stderr
 
+    def test_the_prompt_may_stand_behind_parameters(self) -> None:
+        done = shell("run", "guide", "--max-tokens", "3", QUESTION, "--temperature", "0")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.strip()
+
     def test_errors_are_events_too(self) -> None:
         done = shell("run", "nobody", "Hi", "--json")
         event = json.loads(done.stdout)

@@ -89,7 +89,7 @@ class TestOverlay:
             assert app.workbench.resolved()["type_k"].origin == "saved"
             assert not app.workbench.reload_pending
             app.main.show_engines()
-            assert "expected" in str(app.main.query_one(LoadedPane).render())
+            assert "planned" in str(app.main.query_one(LoadedPane).render())
             await leave(app)
 
     async def test_esc_loads_nothing_and_the_log_says_what_would_fit(

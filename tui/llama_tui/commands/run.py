@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Answer; returns the exit code."""
     arguments_parser = parser()
-    given = arguments_parser.parse_args(arguments)
+    given = arguments_parser.parse_intermixed_args(arguments)  # PROMPT may stand behind parameters
     try:
         values = parameters(vars(given))
         prompt = _prompt(given.prompt)

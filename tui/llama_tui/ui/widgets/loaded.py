@@ -101,7 +101,7 @@ def _engine_lines(engine: Engine, width: int, *, current: bool) -> list[Content]
     if memory.buffers:
         weights, kv, compute = (sum(getattr(b, kind) for b in memory.buffers) for kind in ("weights", "kv", "compute"))
         expected = engine.spec.estimate
-        beside = (("expected", expected.total),) if expected else ()
+        beside = (("planned", expected.total),) if expected else ()
         lines += [_figures(("weights", weights), ("KV", kv)), _figures(("compute", compute), *beside)]
     elif state.read_bytes is not None:
         lines.append(_figures(("read", state.read_bytes)))
@@ -114,7 +114,7 @@ def _engine_lines(engine: Engine, width: int, *, current: bool) -> list[Content]
 
 
 def _figures(*figures: tuple[str, int | None]) -> Content:
-    """Up to two figures in columns."""
+    """Up to two figures in columns; a word of eight letters would touch its figure."""
     return Content.styled("".join(f" {name:<8}{short_size(size):>4}" for name, size in figures), "$text-muted")
 
 
