@@ -294,6 +294,11 @@ class TestEngines:
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE) == 130
 
+    def test_a_model_folder_that_is_not_there_is_told_of(self, tmp_path: Path) -> None:
+        done = shell("models", "--model-dir", str(tmp_path / "gone"))
+        assert f"{tmp_path / 'gone'} does not exist" in done.stderr
+        assert (done.returncode, done.stdout.splitlines()[1].split()[0]) == (0, "guide")
+
     def test_a_model_folder_of_the_environment(self, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LLAMA_CPP_MODEL_DIR", str(tiny_model.parent))
         assert "tiny" in shell("models", "--names").stdout.split()

@@ -391,7 +391,7 @@ async def test_chats_can_be_opened_deleted_and_brought_back(paths: Paths, models
 
 async def test_bad_settings_and_themes_are_told_in_the_log_and_the_program_runs(paths: Paths, models: Path) -> None:
     paths.themes.mkdir(parents=True)
-    paths.config_file.write_text('n_ctx = "many"\ntemprature = 1\n')
+    paths.config_file.write_text('n_ctx = "many"\ntemprature = 1\ntheme = "nigth"\n')
     (paths.themes / "mine.toml").write_text('name = "mine"\ndark = true\n[colors]\nprimary = "nocolour"\n')
     app = program(paths, "tiny", models)
     async with running(app):
@@ -399,6 +399,7 @@ async def test_bad_settings_and_themes_are_told_in_the_log_and_the_program_runs(
         assert "config.toml" in told and "line 1" in told and "n_ctx" in told
         assert "temperature" in told, "the nearest name is offered"
         assert "mine.toml" in told and "primary" in told
+        assert "no theme 'nigth'" in told and "night" in told
         assert app.workbench.resolved()["n_ctx"].value == 2048
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from llama_tui.commands.models import NO_FOLDER
 from llama_tui.commands.output import say
 from llama_tui.commands.shell import Exit, command, compose
 from llama_tui.commands.terminal import Abilities, Answers, Multiplexer, abilities
@@ -178,8 +179,7 @@ def _folders(paths: Paths, settings: SettingsStore) -> Iterator[Finding]:
             count = len(find([folder]))
             yield Finding("folders", "fine", f"models: {folder} ({count:,} GGUF model{'' if count == 1 else 's'})")
         else:
-            hint = "Make it, or set model_dir or LLAMA_CPP_MODEL_DIR."
-            yield Finding("folders", "note", f"models: {folder} does not exist", hint)
+            yield Finding("folders", "note", f"models: {folder} does not exist", NO_FOLDER)
     try:
         private(paths.runtime)
     except LlamaTuiError as error:

@@ -22,6 +22,9 @@ examples:
 
 STATE is what the model's engine does, if it has one, or why the file cannot be used."""
 
+NO_FOLDER = "Make it, or set model_dir or LLAMA_CPP_MODEL_DIR."
+"""What to do about a model folder that is not there."""
+
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of `models`."""
@@ -47,6 +50,9 @@ async def _listed(flags: dict[str, str], *, json: bool, names: bool) -> str:
         files = await access.files()
         if names:
             return "\n".join(file.name for file in files)
+        for folder in settings.model_dirs():
+            if not folder.is_dir():
+                say(f"llama-tui: {folder} does not exist\n{NO_FOLDER}", error=True)
         await access.running()
         if json:
             return msgspec.json.format(msgspec.json.encode([_record(access, file) for file in files])).decode()

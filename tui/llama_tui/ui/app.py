@@ -16,10 +16,10 @@ from llama_tui.chat.workbench import Workbench
 from llama_tui.control import sanitize
 from llama_tui.engine.devices import Machine
 from llama_tui.engine.pool import Parting
-from llama_tui.errors import NoRoom, Offer
+from llama_tui.errors import NoRoom, Offer, SettingsError
 from llama_tui.paths import Paths
 from llama_tui.settings.store import SettingsStore
-from llama_tui.ui.bindings import KeyGroup, KeyTable, named
+from llama_tui.ui.bindings import KeyGroup, KeyTable, key_words, named
 from llama_tui.ui.commands import Commands
 from llama_tui.ui.driver import PaintedApp, Painting
 from llama_tui.ui.screens.chats import ChatList
@@ -109,6 +109,9 @@ class LlamaTui(PaintedApp[Farewell]):
         self._settings.problems.extend(themes.problems)
         wanted = str(self._settings.values()["theme"])
         self.theme = wanted if wanted in themes.themes else DEFAULT_THEME
+        if wanted not in themes.themes:
+            hint = f"There are {', '.join(self.theme_names)}; {key_words(self.keys.of('app.themes'))} shows them."
+            self._settings.problems.append(SettingsError(f"There is no theme {wanted!r}", hint))
         self._settings.problems.extend(self.keys.problems)
         self.set_keymap(self.keys.keymap)
         for number in (signal.SIGTERM, signal.SIGHUP):
