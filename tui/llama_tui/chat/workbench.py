@@ -12,7 +12,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 from llama_tui.chat.conversation import Conversation, Turn
-from llama_tui.chat.session import ChatEvent, ChatSession
+from llama_tui.chat.events import ChatEvent
+from llama_tui.chat.session import ChatSession
 from llama_tui.chat.store import Listed, Store
 from llama_tui.engine.devices import Machine
 from llama_tui.engine.engine import Engine

@@ -15,7 +15,8 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from llama_tui.chat.conversation import Conversation
-from llama_tui.chat.session import ChatEvent, ChatSession, SendRefused, TurnEnded
+from llama_tui.chat.events import ChatEvent, SendRefused, TurnEnded
+from llama_tui.chat.session import ChatSession
 from llama_tui.chat.workbench import Workbench
 from llama_tui.engine.devices import Machine
 from llama_tui.engine.engine import Engine
