@@ -280,7 +280,7 @@ class MainScreen(Screen[None]):
 
     async def action_step_answer(self, by: int) -> None:
         """The answer before or after, among several."""
-        if self._idle() and await self.workbench.step_answer(by):
+        if self._idle() and await self.workbench.chats.step_answer(by):
             self.show_conversation()
 
     def _idle(self) -> bool:
@@ -293,7 +293,7 @@ class MainScreen(Screen[None]):
         """Begin an empty conversation; an answer that is being made is stopped and kept."""
         if self._open.is_set():
             self._stop_session(self.workbench.session)
-            self.workbench.new_chat()
+            self.workbench.chats.new()
             self.show_conversation()
 
     @work(group="stop")
@@ -308,7 +308,7 @@ class MainScreen(Screen[None]):
         if chosen and chosen != self.workbench.conversation.id:
             self._stop_session(self.workbench.session)
             try:
-                await self.workbench.open_chat(chosen)
+                await self.workbench.chats.show(chosen)
             except LlamaTuiError as error:
                 self.chat.tell(error)
                 return
