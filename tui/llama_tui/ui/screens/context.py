@@ -47,7 +47,7 @@ class ContextScreen(ModalScreen[Choice | None]):
             (
                 Choice(cut.how),
                 _WORDS[cut.how],
-                f"{cut.messages:,} message{'s' * (cut.messages != 1)} less: {cut.prompt_tokens:,} tokens",
+                f"{cut.messages:,} message{'s' * (cut.messages != 1)} fewer: {cut.prompt_tokens:,} tokens",
             )
             for cut in refused.cuts
         ]

@@ -37,6 +37,8 @@ from llama_tui.ui.widgets.transcript import Transcript
 
 _SPEED_SECONDS = 2.0
 _SPEED_LEAST = 0.2
+_REPLAY_SECONDS = 1.0
+"""What an engine wrote while nobody listened comes at once: no speed is taken of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class ChatPane(Vertical):
         self._reload_key = key_words(keys.of("models.reload"))
         self.progress = Progress()
         self._samples: deque[tuple[float, int]] = deque()
+        self._measured_from = 0.0
         self._begun = False
         self._thinking = False
         self._told = 0
@@ -128,6 +131,7 @@ class ChatPane(Vertical):
                 self.transcript.follow()
                 self.prompt.set_history(conversation.prompts())
             case TurnRestarted(turn):
+                self._measured_from = time.monotonic() + _REPLAY_SECONDS
                 self.transcript.update(turn.id, text="", thought="", thought_tokens=0, streaming=True)
             case TurnCut(turn):
                 if mark := mark_of(conversation, turn):
@@ -199,6 +203,8 @@ class ChatPane(Vertical):
     def _speed(self, n_tokens: int) -> float | None:
         """Tokens per second over the last two seconds."""
         now = time.monotonic()
+        if now < self._measured_from:
+            self._samples.clear()
         self._samples.append((now, n_tokens))
         while now - self._samples[0][0] > _SPEED_SECONDS:
             self._samples.popleft()
