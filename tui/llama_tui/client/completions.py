@@ -6,6 +6,7 @@ import contextlib
 import json
 import secrets
 import time
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,6 +199,8 @@ async def _chunks(access: Access, file: ModelFile, asked: _Asked) -> AsyncGenera
             async for event in events:
                 match event:
                     case Started():
+                        if event.notice:
+                            warnings.warn(event.notice, RuntimeWarning, stacklevel=2)
                         yield chunk(ChunkChoice(index, Delta(role="assistant"), seed=event.seed))
                     case Token():
                         yield chunk(ChunkChoice(index, _text(event), logprobs=_logprobs(event)))
