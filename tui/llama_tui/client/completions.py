@@ -201,6 +201,13 @@ async def _chunks(access: Access, file: ModelFile, asked: _Asked) -> AsyncGenera
                     case Started():
                         if event.notice:
                             warnings.warn(event.notice, RuntimeWarning, stacklevel=2)
+                        if left_out := event.left_out:
+                            warnings.warn(
+                                f"{len(left_out.places):,} messages ({left_out.tokens:,} tokens) do not fit into "
+                                f"n_ctx = {event.n_ctx:,} and are left out: context_full is {left_out.how}.",
+                                RuntimeWarning,
+                                stacklevel=2,
+                            )
                         yield chunk(ChunkChoice(index, Delta(role="assistant"), seed=event.seed))
                     case Token():
                         yield chunk(ChunkChoice(index, _text(event), logprobs=_logprobs(event)))
