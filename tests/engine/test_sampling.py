@@ -15,7 +15,7 @@ from llama_tui.settings.params import BY_NAME, PARAMS, SAMPLERS
 from llama_tui.settings.values import Param, Value
 from tests.engine.conftest import GREEDY, HELLO, collect, end_of, text_of
 
-FILES = ("test_sampling.py", "test_generation.py", "test_reasoning.py")
+FILES = ("test_sampling.py", "test_generation.py", "test_reasoning.py", "test_context.py")
 VARIED: dict[str, Value] = {"temperature": 1.5, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": 3}
 
 SAMPLING = [param for param in PARAMS if param.kind == "sampling"]
@@ -35,6 +35,7 @@ def extremes(param: Param) -> list[Value]:
         "float": [*map(float, bounds), 1e-30],
         "strings": [(), ("",), ("é\n", "x" * 5000, "\0")],
         "str": ["", "é" * 50],
+        "choice": list(param.choices),
     }
     if param.name in ("grammar", "json_schema"):
         return [""]  # what is wrong with others is told: see TestConstraints

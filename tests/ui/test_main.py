@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from textual.events import Paste
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
@@ -28,7 +29,8 @@ from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.context import ContextScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.screens.themes import ThemeList
-from llama_tui.ui.widgets.form import FieldList, ParameterForm, ValueEditor
+from llama_tui.ui.widgets.editor import ValueEditor
+from llama_tui.ui.widgets.form import FieldList, ParameterForm
 from llama_tui.ui.widgets.models import ModelList
 from llama_tui.ui.widgets.status import StatusLine
 from tests.ggufs import CHATML, write_tiny_llama
@@ -292,6 +294,25 @@ async def test_a_value_in_the_form_is_checked_kept_and_reset(paths: Paths, model
         assert "f6: back to 0.7 (default)" in str(again.main.query_one("#field-help", Static).render())
         await pilot.press("f6")
         await until(lambda: again.workbench.resolved()["temperature"].origin == "default")
+
+
+async def test_a_value_of_several_lines_is_edited_in_one(paths: Paths, models: Path) -> None:
+    paths.config.mkdir(parents=True)
+    paths.config_file.write_text('system_prompt = "one\\n\\ttwo\\u001b[0m\\u202e"\n')
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        app.main.query_one(FieldList).focus()
+        await pilot.press("enter")
+        editor = app.main.query_one(ValueEditor)
+        assert editor.value == "one␤␉two␛[0m\ufffd"
+        await pilot.press("enter")
+        await until(lambda: not app.main.query_one(ParameterForm).editing)
+        assert app.workbench.resolved()["system_prompt"].value == "one\n\ttwo\x1b[0m\u202e"
+        await pilot.press("enter", "end", *(["backspace"] * 5), "ctrl+j", "x")
+        editor.post_message(Paste("a\r\nb"))
+        await until(lambda: editor.value == "one␤␉two␤xa␤b")
+        await pilot.press("enter")
+        await until(lambda: app.workbench.resolved()["system_prompt"].value == "one\n\ttwo\nxa\nb")
 
 
 async def test_left_and_right_step_a_value(paths: Paths, models: Path) -> None:

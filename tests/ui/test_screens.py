@@ -21,7 +21,8 @@ from llama_tui.library.scan import builtin_path
 from llama_tui.paths import Paths
 from llama_tui.ui.app import LlamaTui
 from llama_tui.ui.screens.context import ContextScreen
-from llama_tui.ui.widgets.form import FieldList, ValueEditor
+from llama_tui.ui.widgets.editor import ValueEditor
+from llama_tui.ui.widgets.form import FieldList
 from llama_tui.ui.widgets.loaded import LoadedPane
 from tests.ui.program import program, until
 from tests.ui.scripted import ScriptedEngine

@@ -20,6 +20,7 @@ from llama_tui.settings.layers import Setting
 from llama_tui.settings.params import PARAMS
 from llama_tui.settings.values import BadValue, Param, Value
 from llama_tui.ui.bindings import KeyTable, key_words
+from llama_tui.ui.widgets.editor import ValueEditor
 
 _FORM = tuple(param for param in PARAMS if param.kind in ("sampling", "load"))
 _BADGES = {"default": "", "config": "config", "saved": "saved", "env": "env", "flag": "flag"}
@@ -177,19 +178,6 @@ def stepped(param: Param, value: Value, by: int) -> Value:
     return int(number) if param.type == "int" else float(number)
 
 
-class ValueEditor(Input):
-    """One value being typed; says at once when it cannot be used."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", show=False)]
-
-    class Cancelled(Message):
-        """The old value stays."""
-
-    def action_cancel(self) -> None:
-        """Give up."""
-        self.post_message(self.Cancelled())
-
-
 class ParameterForm(Vertical):
     """The list, the editor below it, and the help of the field under the cursor."""
 
@@ -253,7 +241,7 @@ class ParameterForm(Vertical):
         self.fields.show(fields)
         pending = sum(field.needs_reload for field in fields.values())
         self.border_subtitle = f"* {pending} to apply: {self._reload_key} reloads" if pending else None
-        self._explain(self._problem(self._editor.value) if self._editing else None)
+        self._explain(self._problem(self._editor.text) if self._editing else None)
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Tell about the field under the cursor."""
@@ -299,8 +287,7 @@ class ParameterForm(Vertical):
         editor = self._editor
         editor.display = True
         editor.border_title = field.param.name
-        editor.value = text
-        editor.cursor_position = len(text)
+        editor.open(text)
         self.screen.set_focus(editor)
 
     def take(self, key: str, character: str | None) -> None:
@@ -310,7 +297,7 @@ class ParameterForm(Vertical):
         elif key == "backspace":
             self._editor.action_delete_left()
         elif key == "enter":
-            self._submit(self._editor.value)
+            self._submit(self._editor.text)
         elif key == "escape":
             self._close_editor()
 
@@ -318,12 +305,12 @@ class ParameterForm(Vertical):
         """Mark a value that cannot be used while it is typed."""
         event.stop()
         if self._editing:
-            self._explain(self._problem(event.value))
+            self._explain(self._problem(self._editor.text))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter takes a good value and keeps a bad one in the editor."""
         event.stop()
-        self._submit(event.value)
+        self._submit(self._editor.text)
 
     def _submit(self, text: str) -> None:
         if not self._editing:
