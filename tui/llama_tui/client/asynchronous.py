@@ -51,8 +51,9 @@ class Client:
     `parameters` are defaults for every call, `model_dir` among them. They outrank the environment
     and the settings files, which are read once, here; what in those cannot be used is left out and
     kept in `problems`. What a model cannot do with what it is given (layers for a GPU that is not
-    there, a chat template that fails, messages that are left out) is a `RuntimeWarning`. One client may be used in several event
-    loops, one after the other or in several threads; each has connections of its own.
+    there, a chat template that fails, messages that are left out) is a `RuntimeWarning`. One client
+    may be used in several event loops, one after the other or in several threads; each has
+    connections of its own.
     """
 
     def __init__(self, **parameters: object) -> None:
