@@ -12,7 +12,8 @@ import pytest
 
 from llama_tui import Client
 from llama_tui.chat.conversation import Turn
-from llama_tui.chat.session import ChatEvent, ChatSession, SendRefused, TurnCut, TurnEnded, TurnGrew, TurnWaits
+from llama_tui.chat.events import ChatEvent, SendRefused, TurnCut, TurnEnded, TurnGrew, TurnWaits
+from llama_tui.chat.session import ChatSession
 from llama_tui.chat.store import Store
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool

@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from llama_tui.chat.conversation import Conversation, Turn
-from llama_tui.chat.session import (
+from llama_tui.chat.events import (
     ChatEvent,
-    ChatSession,
     NotKept,
     SendRefused,
     TurnAdded,
@@ -25,6 +24,7 @@ from llama_tui.chat.session import (
     TurnNoticed,
     TurnWaits,
 )
+from llama_tui.chat.session import ChatSession
 from llama_tui.chat.store import Store
 from llama_tui.chat.workbench import Workbench
 from llama_tui.engine.devices import Machine
@@ -279,7 +279,8 @@ class TestRetry:
 PROGRAM = """
 import asyncio, sys, time
 from pathlib import Path
-from llama_tui.chat.session import ChatSession, TurnGrew
+from llama_tui.chat.events import TurnGrew
+from llama_tui.chat.session import ChatSession
 from llama_tui.chat.store import Store
 from llama_tui.engine.pool import Pool
 from llama_tui.paths import Paths

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from llama_tui.chat.session import ChatEvent, TurnEnded, TurnGrew
+from llama_tui.chat.events import ChatEvent, TurnEnded, TurnGrew
 from llama_tui.chat.workbench import Workbench
 from llama_tui.engine.devices import Machine
 from llama_tui.engine.engine import Engine

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from llama_tui.chat.session import ChatEvent, NotKept, TurnEnded, TurnGrew, TurnNoticed
+from llama_tui.chat.events import ChatEvent, NotKept, TurnEnded, TurnGrew, TurnNoticed
+from llama_tui.chat.session import ChatSession
 from llama_tui.chat.store import Store
 from llama_tui.chat.workbench import Workbench
 from llama_tui.engine.pool import Pool
@@ -230,7 +231,7 @@ class TestTwoPrograms:
         with contextlib.closing(Store(paths.database)) as store, contextlib.closing(Store(paths.database)) as other:
             one, two = Desk(pool, store, paths, tiny_model), Desk(pool, other, paths, tiny_model)
             first = ended(await everything(one.send("first", SHORT)))
-            two.session.conversation = other.load(one.session.conversation.id)
+            two.session = ChatSession(other, other.load(one.session.conversation.id))
             both = (everything(one.send("from the one", SHORT)), everything(two.send("from the other", SHORT)))
             told = [*await asyncio.gather(*both)]
             told += [await everything(one.send("again", SHORT)), await everything(two.send("again", SHORT))]
@@ -264,7 +265,7 @@ class TestTwoPrograms:
                     events.append(event)
                     if following is None and isinstance(event, TurnGrew):
                         theirs = Desk(pool, other, paths, tiny_model)
-                        theirs.session.conversation = other.load(desk.session.conversation.id)
+                        theirs.session = ChatSession(other, other.load(desk.session.conversation.id))
                         turn = theirs.session.conversation.path()[-1]
                         assert turn.ending is None
                         engine = await desk.engine()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from llama_tui.chat.session import ChatEvent, ChatSession, TurnGrew, TurnWaits
+from llama_tui.chat.events import ChatEvent, TurnGrew, TurnWaits
+from llama_tui.chat.session import ChatSession
 from llama_tui.chat.store import Store
 from llama_tui.engine import engine as engine_module
 from llama_tui.engine.engine import Engine

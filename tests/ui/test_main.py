@@ -163,7 +163,7 @@ async def test_a_prompt_longer_than_the_context_stays_in_the_editor(paths: Paths
         await until(lambda: "more than the context of 256" in log(app))
         assert app.main.chat.prompt.message == text.strip()
         assert not app.workbench.conversation.path(), "nothing is left of it in the conversation"
-        assert not await app.workbench.chats()
+        assert not await app.workbench.chats.list()
         app.main.chat.prompt.load("short")
         await pilot.press("enter")
         await until(app.workbench.conversation.path)

@@ -305,7 +305,7 @@ async def test_the_end_of_a_long_answer_costs_what_its_beginning_does() -> None:
             await pilot.pause()
             spent: list[float] = []
             for _ in range(40):
-                app.transcript._pending["a"] = ["some more words "]
+                app.transcript._fragments.add("a", "some more words ")
                 began = time.process_time()
                 app.transcript._flush()
                 spent.append(time.process_time() - began)

@@ -1,7 +1,6 @@
 """Making answers: one path from a prompt to a kept turn, for sending and for trying again.
 
-The session alone changes the conversation and the store. It yields small events; whoever shows
-them keeps nothing but the view.
+The session alone changes the conversation. It yields small events, and has what comes kept.
 """
 
 from __future__ import annotations
@@ -10,15 +9,26 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
 
 import msgspec
 
 from llama_tui.chat.conversation import Conversation, Ending, Figures, LeftOut, Trouble, Turn
+from llama_tui.chat.events import (
+    ChatEvent,
+    SendRefused,
+    TurnAdded,
+    TurnCut,
+    TurnEnded,
+    TurnGrew,
+    TurnNoticed,
+    TurnRestarted,
+    TurnWaits,
+)
+from llama_tui.chat.keeping import Keeper
 from llama_tui.chat.store import Store
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.protocol import AnswerEvent, Called, Finished, Prefilled, Queued, Started, Token, TokenKind
-from llama_tui.errors import ContextOverflow, EngineDied, EngineError, LlamaTuiError, LoadFailed, StoreError
+from llama_tui.errors import ContextOverflow, EngineDied, EngineError, LlamaTuiError, LoadFailed
 from llama_tui.settings.values import Value
 
 _SAVE_SECONDS = 0.5
@@ -29,98 +39,20 @@ _SHARED = "Another llama-tui writes in this conversation too. What it has added 
 Acquire = Callable[[], Awaitable[Engine]]
 
 
-@dataclass(frozen=True, slots=True)
-class TurnAdded:
-    """A turn stands at the end of the path."""
-
-    turn: Turn
-
-
-@dataclass(frozen=True, slots=True)
-class TurnGrew:
-    """An answer has more text, or more reasoning before it; `n_tokens` counts both so far,
-    `n_reasoning` the reasoning, `n_past` the context used."""
-
-    turn_id: str
-    text: str
-    n_tokens: int
-    n_past: int
-    kind: TokenKind = "answer"
-    n_reasoning: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TurnNoticed:
-    """Something about an answer that is no error, in words for a person."""
-
-    turn_id: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class TurnCut:
-    """An answer has begun that is told less of the conversation than the one before it, or more."""
-
-    turn: Turn
-
-
-@dataclass(frozen=True, slots=True)
-class TurnWaits:
-    """Nothing to show yet: `doing` says what it waits for, `done` of `total` tokens if it is known,
-    `reused` of which the KV cache held already."""
-
-    turn_id: str
-    doing: str
-    done: int = 0
-    total: int = 0
-    reused: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TurnRestarted:
-    """An answer that was shown in part is told again from its beginning."""
-
-    turn: Turn
-
-
-@dataclass(frozen=True, slots=True)
-class TurnEnded:
-    """An answer is complete, or as complete as it will be."""
-
-    turn: Turn
-
-
-@dataclass(frozen=True, slots=True)
-class SendRefused:
-    """Nothing was sent and nothing is kept: the text goes back to where it was typed. It is empty
-    where another answer was wanted. `error` holds the ways out that there are to choose from."""
-
-    removed: tuple[str, ...]
-    text: str
-    error: ContextOverflow
-
-
-@dataclass(frozen=True, slots=True)
-class NotKept:
-    """The store failed; the conversation goes on in memory."""
-
-    error: StoreError
-
-
-ChatEvent = TurnAdded | TurnRestarted | TurnGrew | TurnNoticed | TurnCut | TurnWaits | TurnEnded | SendRefused | NotKept
-
-
 class ChatSession:
-    """Owns one conversation at a time and the answer that is being made in it."""
+    """Owns one conversation and the answer that is being made in it."""
 
     def __init__(self, store: Store, conversation: Conversation | None = None) -> None:
-        self.conversation = conversation or Conversation.new()
-        self._store = store
+        self._conversation = conversation or Conversation.new()
+        self._keeper = Keeper(store, self._conversation)
         self._engine: Engine | None = None
         self._answering: str | None = None
         self._stop = asyncio.Event()
-        self._unsaved: dict[str, Turn] = {}
-        self._unkept = False
+
+    @property
+    def conversation(self) -> Conversation:
+        """The conversation that it owns."""
+        return self._conversation
 
     @property
     def answering(self) -> str | None:
@@ -165,8 +97,12 @@ class ChatSession:
         """Show another of several answers, and keep that choice; False where there is none."""
         moved = self.conversation.step(turn, by)
         if moved:
-            await self._keep()
+            await self._keeper.keep()
         return moved
+
+    async def keep(self) -> None:
+        """Save once more what could not be saved before."""
+        await self._keeper.keep_rest()
 
     async def stop(self) -> None:
         """Stop the answer that is being made; what came is kept."""
@@ -181,9 +117,9 @@ class ChatSession:
         try:
             for turn in added:
                 yield TurnAdded(turn)
-            if failure := await self._keep(*added):
+            if failure := await self._keeper.keep(*added):
                 yield failure
-            if await self._adopt_others():
+            if await self._keeper.adopt_others():
                 yield TurnNoticed(answer.id, _SHARED)
             yield TurnWaits(answer.id, "loading")
             try:
@@ -243,11 +179,9 @@ class ChatSession:
     async def _refuse(self, added: tuple[Turn, ...], error: ContextOverflow) -> SendRefused:
         for turn in reversed(added):
             self.conversation.remove(turn)
-            self._unsaved.pop(turn.id, None)
         if added[0].role == "assistant" and (beside := self.conversation.path()):
             self.conversation.step(beside[-1], 0)
-        with contextlib.suppress(StoreError):
-            await asyncio.to_thread(self._store.remove, self.conversation, *added)
+        await self._keeper.remove(*added)
         text = next((turn.content for turn in added if turn.role == "user"), "")
         return SendRefused(tuple(turn.id for turn in added), text, error)
 
@@ -296,7 +230,7 @@ class ChatSession:
                     if any(parts.values()) and time.monotonic() - saved >= _SAVE_SECONDS:
                         saved = time.monotonic()
                         answer = self.conversation.replace(_with_text(answer, parts, before))
-                        if failure := await self._keep(answer):
+                        if failure := await self._keeper.keep(answer):
                             yield failure
         except ContextOverflow:
             raise
@@ -314,47 +248,15 @@ class ChatSession:
             if ending is None and any(parts.values()):
                 # The program is ending: nothing can be awaited any more. The turn stays open, so
                 # that the next start can fetch the rest from the engine.
-                self._unsaved[answer.id] = answer
-                with contextlib.suppress(StoreError):
-                    self._store.save(self.conversation, *self._unsaved.values())
-        if failure := await self._keep(answer):
+                self._keeper.keep_at_once(answer)
+        if failure := await self._keeper.keep(answer):
             yield failure
         yield TurnEnded(answer)
 
     async def _end(self, answer: Turn, ending: Ending, trouble: Trouble | None = None) -> ChatEvent:
         answer = self.conversation.replace(msgspec.structs.replace(answer, ending=ending, trouble=trouble))
-        await self._keep(answer)
+        await self._keeper.keep(answer)
         return TurnEnded(answer)
-
-    async def keep(self) -> None:
-        """Save once more what could not be saved before."""
-        if self._unsaved:
-            await self._keep()
-
-    async def _keep(self, *turns: Turn) -> NotKept | None:
-        """Save, and with it what could not be saved before; a store that goes on failing is told of once."""
-        self._unsaved |= {turn.id: turn for turn in turns}
-        pending = tuple(self._unsaved.values())
-        try:
-            await asyncio.to_thread(self._store.save, self.conversation, *pending)
-        except StoreError as error:
-            told, self._unkept = self._unkept, True
-            return None if told else NotKept(error)
-        for turn in pending:
-            if self._unsaved.get(turn.id) is turn:
-                del self._unsaved[turn.id]
-        self._unkept = False
-        return None
-
-    async def _adopt_others(self) -> bool:
-        """Take in what other programs have added to this conversation; whether there was any."""
-        try:
-            added = await asyncio.to_thread(self._store.added, self.conversation)
-        except StoreError:
-            return False
-        for turn in added:
-            self.conversation.replace(turn)
-        return bool(added)
 
 
 def _system_prompt(answer: Turn) -> str:

@@ -11,15 +11,16 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
+from llama_tui.chat.chats import Chats
 from llama_tui.chat.conversation import Conversation, Turn
-from llama_tui.chat.session import ChatEvent, ChatSession
-from llama_tui.chat.store import Listed, Store
+from llama_tui.chat.events import ChatEvent
+from llama_tui.chat.session import ChatSession
 from llama_tui.engine.devices import Machine
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.history import EngineLog, engine_logs
 from llama_tui.engine.pool import Parting, Pool
 from llama_tui.engine.room import Policy, Room
-from llama_tui.errors import ContextOverflow, EngineError, LlamaTuiError, ModelNameError, NoRoom, Offer, StoreError
+from llama_tui.errors import ContextOverflow, EngineError, LlamaTuiError, ModelNameError, NoRoom, Offer
 from llama_tui.library import names
 from llama_tui.library.fit import RAM
 from llama_tui.library.gguf import read_header
@@ -48,6 +49,7 @@ class Workbench:
         machine: Machine,
     ) -> None:
         self.settings = settings
+        self.chats = Chats(paths.database)
         self.files: list[ModelFile] = []
         self.current: ModelFile | None = None
         self.suggestions: tuple[str, ...] = ()
@@ -61,8 +63,6 @@ class Workbench:
         self.looking_for_room = False
         self._resolved: dict[Path, Path] = {}
         self._engine: Engine | None = None
-        self._store: Store | None = None
-        self._session: ChatSession | None = None
 
     # Beginning and end
 
@@ -71,19 +71,8 @@ class Workbench:
         the built-in one. Returns what went wrong, which stays in `problems`; the workbench can be used
         all the same."""
         problems = self.problems = list[LlamaTuiError](self.settings.problems)
-        try:
-            self._store = await asyncio.to_thread(Store, self._paths.database)
-        except StoreError as error:
-            problems.append(error)
-            self._store = await asyncio.to_thread(Store.copy_of, self._paths.database)
-        conversation = Conversation.new()
-        try:
-            if latest := await asyncio.to_thread(self._store.latest):
-                conversation = await asyncio.to_thread(self._store.load, latest)
-        except StoreError as error:
-            problems.append(error)
-        self._session = ChatSession(self._store, conversation)
-        used = next((turn.model for turn in reversed(conversation.path()) if turn.model), None)
+        problems += await self.chats.begin()
+        used = next((turn.model for turn in reversed(self.conversation.path()) if turn.model), None)
         for name in (model, used):
             if name and not self.current:
                 try:
@@ -96,12 +85,9 @@ class Workbench:
 
     async def close(self, *, unload: bool) -> Parting:
         """End the engines that only this program uses, or leave them all to their idle timeout."""
-        if self._session and self._store:
-            await self._session.keep()
+        await self.chats.keep()
         parting = await self._pool.close(unload=unload)
-        store, self._store = self._store, None
-        if store:
-            await asyncio.to_thread(store.close)
+        await self.chats.close()
         return parting
 
     # Models
@@ -294,8 +280,7 @@ class Workbench:
     @property
     def session(self) -> ChatSession:
         """The session; there is one as soon as the workbench is open."""
-        assert self._session
-        return self._session
+        return self.chats.session
 
     @property
     def conversation(self) -> Conversation:
@@ -330,50 +315,16 @@ class Workbench:
         values = {name: setting.value for name, setting in self.resolved().items()}
         return sampling({**values, "context_full": context_full or values["context_full"]})
 
-    async def resume(self) -> AsyncGenerator[ChatEvent, None]:
+    def resume(self) -> AsyncGenerator[ChatEvent, None]:
         """Fetch what engines went on writing after this conversation's program ended, and close
         the answers whose engine is gone."""
-        session = self.session
-        for turn in [turn for turn in session.conversation.turns if turn.role == "assistant" and not turn.ending]:
-            engine = await self._engine_of(turn)
-            if engine is None:
-                yield await session.interrupt(turn)
-                continue
-            async with contextlib.aclosing(session.resume(turn, engine)) as events:
-                async for event in events:
-                    yield event
+        return self.chats.resume(self._engine_of)
 
     async def _engine_of(self, turn: Turn) -> Engine | None:
         for engine in self.engines:
             if engine.alive and await engine.knows(turn.id):
                 return engine
         return None
-
-    def new_chat(self) -> None:
-        """Begin an empty conversation; it is kept with its first message."""
-        assert self._store
-        self._session = ChatSession(self._store)
-
-    async def open_chat(self, id: str) -> None:
-        """Show another conversation; raises `StoreError`."""
-        assert self._store
-        self._session = ChatSession(self._store, await asyncio.to_thread(self._store.load, id))
-
-    async def step_answer(self, by: int) -> bool:
-        """Show the answer before or after among several; False where there is none."""
-        path = self.conversation.path()
-        answer = next((turn for turn in reversed(path) if len(self.conversation.siblings(turn)) > 1), None)
-        return answer is not None and await self.session.step(answer, by)
-
-    async def chats(self) -> list[Listed]:
-        """Every conversation, the latest first; raises `StoreError`."""
-        assert self._store
-        return await asyncio.to_thread(self._store.list)
-
-    async def delete_chat(self, id: str, *, restore: bool = False) -> None:
-        """Take a conversation out of the list, or bring it back; raises `StoreError`."""
-        assert self._store
-        await asyncio.to_thread(self._store.restore if restore else self._store.delete, id)
 
 
 def _suggestions(file: ModelFile) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ answers. A generation outlives the connection that asked for it: its events are 
 from 0, and `Attach(generation, after)` asks for those that a client has not seen.
 
 By hand: `nc -U $XDG_RUNTIME_DIR/llama-tui/NAME.sock`, then
-`{"type":"hello","id":1,"version":2}` and `{"type":"watch","id":2}`.
+`{"type":"hello","id":1,"version":3}` and `{"type":"watch","id":2}`.
 """
 
 from __future__ import annotations

@@ -11,12 +11,6 @@ import msgspec
 
 from llama_tui.engine.protocol import Failed, Finished, Generate, GenerationEvent, Queued
 
-_KEPT_GENERATIONS = 32
-"""Ended generations whose events stay for clients that come back."""
-
-_KEPT_EVENTS = 200_000
-"""Events of ended generations that stay; the latest one stays whole."""
-
 
 class Listener(Protocol):
     """Whoever follows an answer."""
@@ -89,12 +83,3 @@ class Generation:
     def forget(self, listener: Listener) -> None:
         """The listener is gone; the generation goes on."""
         self._listeners = [other for other in self._listeners if other is not listener]
-
-
-def forget_oldest(generations: dict[str, Generation]) -> None:
-    """Take out ended generations, the oldest first, until few enough are left."""
-    events = 0
-    for kept, generation in enumerate([each for each in reversed(generations.values()) if each.ended]):
-        events += generation.n_events
-        if kept and (kept >= _KEPT_GENERATIONS or events > _KEPT_EVENTS):
-            del generations[generation.name]

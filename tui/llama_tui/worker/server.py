@@ -1,4 +1,4 @@
-"""The engine's side of the socket: the generations, their queue, the state, and when to end."""
+"""The engine's side of the socket: the clients, what they ask for, and what they are told."""
 
 from __future__ import annotations
 
@@ -24,12 +24,10 @@ from llama_tui.engine.protocol import (
     Done,
     EngineSpec,
     Failed,
-    Finished,
     Generate,
     GenerationEvent,
     Hello,
     Keep,
-    Queued,
     Request,
     State,
     Unload,
@@ -38,24 +36,19 @@ from llama_tui.engine.protocol import (
 )
 from llama_tui.errors import LlamaTuiError, MissingLlamaCpp
 from llama_tui.settings.params import BY_NAME
-from llama_tui.settings.values import Value
 from llama_tui.worker import memory
 from llama_tui.worker.connection import Connection, peer_uid
-from llama_tui.worker.generation import Generation, forget_oldest
+from llama_tui.worker.generation import Generation
+from llama_tui.worker.generations import Generations
+from llama_tui.worker.lifetime import Lifetime
 from llama_tui.worker.runner import Runner
 
 EndReason = Literal["asked", "idle", "failed"]
-
-_MOST_WAITING = 256
-"""Requests that may wait for their turn; one more is refused."""
 
 _REFUSED_SECONDS = 1.0
 
 _SPARE_FILES = 64
 """Open files that the engine keeps for itself, beside one for each client."""
-
-_FAILED_SECONDS = 5.0
-"""How long an engine that could not load stays, at most, to say why."""
 
 _SAVE_SECONDS: dict[EndReason, float] = {"asked": 4.0, "idle": 60.0, "failed": 0.0}
 """How long saving the KV state may take. Whoever asked for the end waits for it, and kills an engine
@@ -63,7 +56,7 @@ that takes five seconds."""
 
 
 class Server:
-    """Owns the connections and the generations of one engine."""
+    """Owns the connections, the generations and the decode thread of one engine."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
@@ -72,13 +65,8 @@ class Server:
         self._connections: set[Connection] = set()
         self._most_connections = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES
         self._telling = False
-        self._generations: dict[str, Generation] = {}
-        self._waiting: list[Generation] = []
-        self._current: Generation | None = None
-        self._began = self._last_use = time.monotonic()
-        self._load_timeout = float(str(spec.params["timeout"]))
-        self._idle_timeout = float(str(spec.params["idle_timeout"]))
-        self._kept = False
+        self._generations = Generations(spec.name)
+        self._lifetime = Lifetime(spec.params)
         self._end: asyncio.Future[EndReason] = self._loop.create_future()
         self._runner = Runner(
             spec,
@@ -87,7 +75,6 @@ class Server:
             lambda generation, event: self._from_thread(self._published, generation, event),
         )
         self._timed_out = False
-        self._failed_at: float | None = None
 
     def _from_thread(self, function: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
@@ -179,12 +166,12 @@ class Server:
             case Generate():
                 self._generate(connection, request)
             case Attach(id, name, after):
-                if generation := self._generations.get(name):
+                if generation := self._generations.find(name):
                     connection.follow(generation, id, after)
                 else:
                     connection.send(Failed(id, "request", "This engine does not know that generation", generation=name))
             case Cancel(id, name):
-                if generation := self._generations.get(name):
+                if generation := self._generations.find(name):
                     self._cancel(generation)
                     generation.when_ended(lambda: connection.send(Done(id)))
                 else:
@@ -192,12 +179,12 @@ class Server:
             case Configure(id, idle_timeout):
                 self._configure(connection, id, idle_timeout)
             case Keep(id, keep):
-                self._kept = keep
-                self._last_use = time.monotonic()  # one that is let go has its whole time again
+                self._lifetime.kept = keep
+                self._lifetime.use()  # one that is let go has its whole time again
                 connection.send(Done(id))
                 self._changed()
             case Unload(id, unless_shared):
-                stays = unless_shared and (self._kept or len(self._connections) > 1)
+                stays = unless_shared and (self._lifetime.kept or len(self._connections) > 1)
                 connection.send(Done(id, done=not stays))
                 if not stays:
                     self.end("asked")
@@ -210,40 +197,20 @@ class Server:
         except LlamaTuiError as error:
             connection.send(Failed(id, "request", error.message, error.hint))
             return
-        self._idle_timeout = idle_timeout
+        self._lifetime.idle_timeout = idle_timeout
         connection.send(Done(id))
         self._changed()
 
     def _generate(self, connection: Connection, request: Generate) -> None:
-        problem = _problem(request.params)
-        if problem:
-            connection.send(Failed(request.id, "request", problem.message, problem.hint, request.generation))
+        if refusal := self._generations.refusal(request):
+            connection.send(refusal)
             return
-        if request.generation in self._generations:
-            connection.send(
-                Failed(request.id, "request", "A generation of that name exists", "Attach to it.", request.generation)
-            )
-            return
-        if len(self._waiting) >= _MOST_WAITING:
-            connection.send(
-                Failed(
-                    request.id,
-                    "request",
-                    f"{len(self._waiting)} requests wait for {self._spec.name} already",
-                    "Ask again when some of them are answered.",
-                    request.generation,
-                )
-            )
-            return
-        generation = Generation(request)
-        self._generations[generation.name] = generation
+        generation = self._generations.add(request)
         connection.follow(generation, request.id)
         if self._failed:
             generation.publish(self._failure())
             return
-        if ahead := len(self._waiting) + bool(self._current):
-            generation.publish(Queued(0, generation.name, 0, ahead))
-        self._waiting.append(generation)
+        self._generations.enqueue(generation)
         self._changed()  # before the runner has it: who watches is told that it is busy, then that it is ready
         self._runner.submit(generation)
 
@@ -251,34 +218,27 @@ class Server:
         if generation.ended or self._runner.cancel(generation):
             return
         # It never ran: the runner will pass it over, so its end is told here.
-        generation.publish(Finished(0, generation.name, 0, "cancelled", 0, 0, 0, None, 0.0, 0.0))
-        self._leave_queue(generation)
+        self._generations.withdraw(generation)
         self._changed()
 
     # What the runner tells
 
     def _began_to_answer(self, generation: Generation) -> None:
-        self._current = generation
-        self._leave_queue(generation)
+        self._generations.begin(generation)
         self._changed()
 
     def _published(self, generation: Generation, event: GenerationEvent) -> None:
-        if generation is self._current and isinstance(event, Finished | Failed):
-            # Before its client is told: the next request finds nobody before it.
-            self._current = None
-            self._last_use = time.monotonic()
-        generation.publish(event)
+        self._generations.publish(generation, event)
         if generation.ended:
+            self._lifetime.use()
             self._changed()
 
     def _changed(self) -> None:
-        if self._current or self._waiting or self._runner.info is None:
-            self._last_use = time.monotonic()
+        if self._generations.busy or self._runner.info is None:
+            self._lifetime.use()
         if self._failed:
-            self._failed_at = self._failed_at or time.monotonic()
-            for generation in self._waiting:
-                generation.publish(self._failure())
-            self._waiting.clear()
+            self._lifetime.fail()
+            self._generations.fail(self._failure())
         if not self._telling:
             self._telling = True
             self._loop.call_soon(self._tell)
@@ -292,38 +252,20 @@ class Server:
             if state:
                 connection.send(msgspec.structs.replace(state, id=id))
 
-    def _leave_queue(self, generation: Generation) -> None:
-        """Take a generation out of the queue and tell those behind it their new place."""
-        self._waiting = [other for other in self._waiting if other is not generation]
-        for ahead, other in enumerate(self._waiting):
-            other.publish(Queued(0, other.name, 0, ahead + bool(self._current)))
-
     # Time
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(min(1.0, max(0.05, self._idle_timeout / 4)) if self._idle_timeout else 1.0)
-            now = time.monotonic()
-            forget_oldest(self._generations)
-            if self._loading and now - self._began > self._load_timeout:
+            await asyncio.sleep(self._lifetime.tick_seconds)
+            self._generations.forget_oldest()
+            if self._loading and self._lifetime.loading_too_long:
                 self._timed_out = True
             self._changed()
-            if self._failed_at and now - self._failed_at > _FAILED_SECONDS:
+            if self._lifetime.failed_long_ago:
                 self.end("failed")
-            left = self._idle_seconds_left()
+            left = None if self._in_use else self._lifetime.idle_seconds_left
             if left is not None and left <= 0:
                 self.end("idle")
-
-    def _idle_seconds(self) -> float | None:
-        if self._loading or self._current or self._waiting:
-            return None
-        return time.monotonic() - self._last_use
-
-    def _idle_seconds_left(self) -> float | None:
-        idle = self._idle_seconds()
-        if self._kept or not self._idle_timeout or idle is None:
-            return None
-        return self._idle_timeout - idle
 
     # State
 
@@ -332,13 +274,17 @@ class Server:
         return self._runner.info is None and not self._failed
 
     @property
+    def _in_use(self) -> bool:
+        return self._loading or self._generations.busy
+
+    @property
     def _failed(self) -> bool:
         return self._timed_out or self._runner.failure is not None
 
     def _failure(self) -> Failed:
         error = self._runner.failure
         if error is None:
-            seconds = f"{self._load_timeout:g} s"
+            seconds = f"{self._lifetime.load_timeout:g} s"
             return Failed(
                 0, "load", f"Loading {self._spec.name} took longer than {seconds}", "Set a longer timeout and reload."
             )
@@ -348,21 +294,21 @@ class Server:
     def _state(self, request_id: int) -> State | Failed:
         if self._failed:
             return msgspec.structs.replace(self._failure(), id=request_id)
-        runner = self._runner
+        runner, current, lifetime = self._runner, self._generations.current, self._lifetime
         return State(
             request_id,
-            phase="loading" if self._loading else "busy" if self._current or self._waiting else "ready",
+            phase="loading" if self._loading else "busy" if self._generations.busy else "ready",
             memory=memory.process_memory(runner.buffers),
             progress=runner.progress if self._loading else None,
             read_bytes=memory.bytes_read() if self._loading else None,
             model=runner.info,
-            generating=self._current.name if self._current else None,
-            queued=len(self._waiting),
+            generating=current.name if current else None,
+            queued=self._generations.n_waiting,
             clients=len(self._connections),
-            idle_seconds_left=self._idle_seconds_left(),
-            kept=self._kept,
+            idle_seconds_left=None if self._in_use else lifetime.idle_seconds_left,
+            kept=lifetime.kept,
             n_past=runner.n_past,
-            idle_seconds=self._idle_seconds(),
+            idle_seconds=None if self._in_use else lifetime.idle_seconds,
         )
 
 
@@ -376,16 +322,3 @@ def _inode(path: str) -> int | None:
 def _remove(path: str, inode: int | None) -> None:
     if inode is not None and _inode(path) == inode:
         Path(path).unlink(missing_ok=True)
-
-
-def _problem(params: dict[str, Value]) -> LlamaTuiError | None:
-    """The first sampling value that its parameter does not allow."""
-    for name, value in params.items():
-        param = BY_NAME.get(name)
-        if param is None or param.kind != "sampling":
-            return LlamaTuiError(f"{name} is not a sampling parameter", "See `llama-tui --help` for their names.")
-        try:
-            param.check(value)
-        except LlamaTuiError as error:
-            return error
-    return None

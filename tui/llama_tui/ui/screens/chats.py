@@ -58,7 +58,7 @@ class ChatList(Overlay[str | None]):
     @work(group="chats", exclusive=True)
     async def _fetch(self) -> None:
         try:
-            self._all = await self._workbench.chats()
+            self._all = await self._workbench.chats.list()
         except StoreError as error:
             self.query_one(".keys", Static).update(sanitize(f"{error.message}\n{error.hint}"))
         self._show()
@@ -119,7 +119,7 @@ class ChatList(Overlay[str | None]):
 
     async def _change(self, chat: str, *, restore: bool) -> bool:
         try:
-            await self._workbench.delete_chat(chat, restore=restore)
+            await self._workbench.chats.delete(chat, restore=restore)
         except StoreError as error:
             self._say(f"{error.message}\n{error.hint}")
             return False

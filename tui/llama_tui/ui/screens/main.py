@@ -10,12 +10,11 @@ from typing import ClassVar, Literal, cast
 from textual import events, on, work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container
 from textual.screen import Screen
-from textual.widget import Widget
 
 from llama_tui.chat.conversation import Conversation
-from llama_tui.chat.session import ChatEvent, ChatSession, SendRefused, TurnEnded
+from llama_tui.chat.events import ChatEvent, SendRefused, TurnEnded
+from llama_tui.chat.session import ChatSession
 from llama_tui.chat.workbench import Workbench
 from llama_tui.engine.devices import Machine
 from llama_tui.engine.engine import Engine
@@ -32,11 +31,10 @@ from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.widgets.chat import ChatPane
 from llama_tui.ui.widgets.form import ParameterForm
 from llama_tui.ui.widgets.models import ModelList
+from llama_tui.ui.widgets.panes import Panes
 from llama_tui.ui.widgets.side import SidePane
 from llama_tui.ui.widgets.status import StatusLine, status_of
 
-FORM_FOLDS_BELOW = 100
-SIDE_FOLDS_BELOW = 80
 _FINISH_SECONDS = 2.0
 
 
@@ -72,17 +70,13 @@ class MainScreen(Screen[None]):
         self._machine = machine
         self._keys = keys
         self._open = asyncio.Event()
-        self._arranged = False
         self._told_of: Engine | None = None
         self._told_of_gpu = False
         self._warned_of = 0
 
     def compose(self) -> ComposeResult:
         """Three panes above a line."""
-        with Container(id="panes"):
-            yield SidePane(self.workbench, self._machine)
-            yield ChatPane(self._keys)
-            yield ParameterForm(self._keys)
+        yield Panes(self.workbench, self._machine, self._keys)
         yield StatusLine()
 
     @property
@@ -98,7 +92,7 @@ class MainScreen(Screen[None]):
     @work(group="begin")
     async def _begin(self) -> None:
         workbench = self.workbench
-        self._arrange(self.size.width)
+        self._panes.fit(self.size.width)
         problems = await workbench.open(self._named)
         self.show_conversation()
         for problem in problems:
@@ -132,14 +126,18 @@ class MainScreen(Screen[None]):
     # Showing
 
     @property
+    def _panes(self) -> Panes:
+        return self.query_one(Panes)
+
+    @property
     def chat(self) -> ChatPane:
         """The middle pane."""
-        return self.query_one(ChatPane)
+        return self._panes.chat
 
     @property
     def side(self) -> SidePane:
         """The left pane."""
-        return self.query_one(SidePane)
+        return self._panes.side
 
     def show_conversation(self) -> None:
         """Show the conversation that the workbench has now."""
@@ -153,7 +151,7 @@ class MainScreen(Screen[None]):
         """Show the values that hold for the chosen model."""
         engine = self.workbench.engine
         running = engine.spec.params if engine and engine.alive else None
-        self.query_one(ParameterForm).show(self.workbench.resolved(), running, self.workbench.below())
+        self._panes.form.show(self.workbench.resolved(), running, self.workbench.below())
         self._show_status()
 
     def show_engines(self) -> None:
@@ -185,29 +183,16 @@ class MainScreen(Screen[None]):
 
     def on_resize(self, event: events.Resize) -> None:
         """Fold what does not fit; the first size may come before the panes are there."""
-        if self.query(ParameterForm):
-            self._arrange(event.size.width)
-
-    def _arrange(self, width: int) -> None:
-        side, form = self.side, self.query_one(ParameterForm)
-        for pane, narrow in ((side, width < SIDE_FOLDS_BELOW), (form, width < FORM_FOLDS_BELOW)):
-            if pane.has_class("-overlay") != narrow or not self._arranged:
-                pane.set_class(narrow, "-overlay")
-                pane.display = not narrow
-        self._arranged = True
+        for panes in self.query(Panes):
+            panes.fit(event.size.width)
 
     def action_toggle_models(self) -> None:
         """Show or fold the models pane."""
-        self._toggle(self.side, self.side.models)
+        self._panes.toggle_side()
 
     def action_toggle_form(self) -> None:
         """Show or fold the parameters pane."""
-        form = self.query_one(ParameterForm)
-        self._toggle(form, form.fields)
-
-    def _toggle(self, pane: Widget, inside: Widget) -> None:
-        pane.display = not pane.display
-        (inside if pane.display else self.chat.prompt).focus()
+        self._panes.toggle_form()
 
     # Chatting
 
@@ -278,9 +263,7 @@ class MainScreen(Screen[None]):
             for worker in [worker for worker in self.workers if worker.group == "load"]:
                 worker.cancel()
         else:
-            for pane in self.query(".-overlay"):
-                pane.display = False
-            self.chat.prompt.focus()
+            self._panes.uncover()
 
     @work(group="stop")
     async def _stop_answer(self) -> None:
@@ -298,7 +281,7 @@ class MainScreen(Screen[None]):
 
     async def action_step_answer(self, by: int) -> None:
         """The answer before or after, among several."""
-        if self._idle() and await self.workbench.step_answer(by):
+        if self._idle() and await self.workbench.chats.step_answer(by):
             self.show_conversation()
 
     def _idle(self) -> bool:
@@ -311,7 +294,7 @@ class MainScreen(Screen[None]):
         """Begin an empty conversation; an answer that is being made is stopped and kept."""
         if self._open.is_set():
             self._stop_session(self.workbench.session)
-            self.workbench.new_chat()
+            self.workbench.chats.new()
             self.show_conversation()
 
     @work(group="stop")
@@ -326,7 +309,7 @@ class MainScreen(Screen[None]):
         if chosen and chosen != self.workbench.conversation.id:
             self._stop_session(self.workbench.session)
             try:
-                await self.workbench.open_chat(chosen)
+                await self.workbench.chats.show(chosen)
             except LlamaTuiError as error:
                 self.chat.tell(error)
                 return

@@ -15,7 +15,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from llama_tui.chat.conversation import Conversation
-from llama_tui.chat.session import (
+from llama_tui.chat.events import (
     ChatEvent,
     NotKept,
     SendRefused,

@@ -8,7 +8,6 @@ Textual lay out the screen.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import monotonic, thread_time
 from typing import Any, ClassVar, cast
 
 from rich.segment import Segment
@@ -23,18 +22,13 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from llama_tui.ui.entry import Entry
+from llama_tui.ui.fragments import Fragments
 from llama_tui.ui.log import Log
 from llama_tui.ui.look import Look
+from llama_tui.ui.selecting import selected_text, with_selection
 from llama_tui.ui.text import Row, cells, pad, width_of
-from llama_tui.ui.view import MARGIN
 
 __all__ = ["Entry", "Transcript"]
-
-FLUSHES = 15
-"""Times a second that a growing answer is painted at most."""
-
-SHARE = 6
-"""A flush that took a while is followed by a pause of this many times as long."""
 
 WHEEL = 3
 """Rows for one step of the mouse's wheel."""
@@ -103,11 +97,8 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         self._bar: tuple[int, ...] = ()  # what the scrollbar shows
         self._placing = False
         self._painting = False
-        self._pending: dict[str, list[str]] = {}
-        self._thoughts: dict[str, list[str]] = {}
+        self._fragments = Fragments()
         self._timer: Timer | None = None
-        self._flushed = 0.0  # when, on the monotonic clock
-        self._pause = 0.0  # seconds until the next one
 
     # What the screen tells it
 
@@ -123,8 +114,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
 
     def show(self, entries: Iterable[Entry]) -> None:
         """Show another conversation, at its end."""
-        self._pending.clear()
-        self._thoughts.clear()
+        self._fragments.clear()
         self._log.show(entries)
         self._settle()
 
@@ -140,19 +130,19 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
 
     def stream(self, key: str, fragment: str) -> None:
         """Add to the text of an entry. Fragments are gathered and shown a few times a second."""
-        self._gather(self._pending, key, fragment)
+        self._gather(key, text=fragment)
 
     def think(self, key: str, fragment: str) -> None:
         """Add to the thought of an entry, as `stream` does to its text."""
-        self._gather(self._thoughts, key, fragment)
+        self._gather(key, thought=fragment)
 
-    def _gather(self, waiting: dict[str, list[str]], key: str, fragment: str) -> None:
-        if not fragment:
+    def _gather(self, key: str, text: str = "", thought: str = "") -> None:
+        if not text and not thought:
             return
-        waiting.setdefault(key, []).append(fragment)
+        self._fragments.add(key, text, thought)
         if self._timer is not None:
             return
-        wait = self._flushed + self._pause - monotonic()
+        wait = self._fragments.seconds_left()
         if wait <= 0 or not self.is_attached:
             self._flush()
         else:
@@ -166,8 +156,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
 
     def drop(self, key: str) -> None:
         """Take an entry out."""
-        self._pending.pop(key, None)
-        self._thoughts.pop(key, None)
+        self._fragments.drop(key)
         self._log.drop(key)
         self._settle()
 
@@ -185,18 +174,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
-        if not self._pending and not self._thoughts:
-            return
-        began = thread_time()
-        pending, self._pending = self._pending, {}
-        thoughts, self._thoughts = self._thoughts, {}
-        for key, fragments in thoughts.items():
-            self._log.think(key, "".join(fragments))
-        for key, fragments in pending.items():
-            self._log.feed(key, "".join(fragments))
-        self._settle()
-        self._pause = max(1 / FLUSHES, SHARE * (thread_time() - began))
-        self._flushed = monotonic()
+        self._fragments.flush(self._log, self._settle)
 
     def _scroll_rows(self, rows: int) -> None:
         self._log.scroll(rows)
@@ -283,7 +261,9 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
             return strip.apply_offsets(0, y)
         selection = self.text_selection
         span = selection.get_span(y) if selection is not None else None
-        return strip if span is None else self._selected(strip, *span)
+        if span is None:
+            return strip
+        return with_selection(strip, *span, self.screen.get_component_rich_style("screen--selection"))
 
     # What Textual tells
 
@@ -331,29 +311,8 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         self.refresh()
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
-        """The selected text without bars and margins, lines that were wrapped made whole again."""
-        end = self._log.tops[-1] - 1
-        first = selection.start.y if selection.start is not None else 0
-        last = min(end, selection.end.y) if selection.end is not None else end
-        text: list[str] = []
-        for y in range(first, last + 1):
-            row = self._log.row_at(y)
-            start, stop = selection.get_span(y) or (0, 0)
-            text.append(row.text[max(MARGIN, start) : None if stop == -1 else stop])
-            text.append("\n" if row.joint is None else row.joint)
-        return "".join(text[:-1]), "\n"
-
-    def _selected(self, strip: Strip, start: int, end: int) -> Strip:
-        """A row with the selected characters in the colours of the selection."""
-        text = strip.text.rstrip()
-        end = len(text) if end == -1 else min(end, len(text))
-        start = max(start, MARGIN)
-        if start >= end:
-            return strip
-        style = self.screen.get_component_rich_style("screen--selection")
-        left, right = cells(text[:start]), cells(text[:end])
-        before, inside, after = strip.divide([left, right, strip.cell_length])
-        return Strip.join([before, Strip(Segment.apply_style(inside, None, style), right - left), after])
+        """The selected text, and what ends it where more text follows from elsewhere."""
+        return selected_text(self._log, selection), "\n"
 
     # Keys and wheel, all without animation
 

@@ -1,0 +1,38 @@
+"""Text of the log that is selected with the mouse: what it says, and how it looks."""
+
+from __future__ import annotations
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.selection import Selection
+from textual.strip import Strip
+
+from llama_tui.ui.log import Log
+from llama_tui.ui.text import cells
+from llama_tui.ui.view import MARGIN
+
+
+def selected_text(log: Log, selection: Selection) -> str:
+    """The selected text without bars and margins, lines that were wrapped made whole again."""
+    end = log.tops[-1] - 1
+    first = selection.start.y if selection.start is not None else 0
+    last = min(end, selection.end.y) if selection.end is not None else end
+    text: list[str] = []
+    for y in range(first, last + 1):
+        row = log.row_at(y)
+        start, stop = selection.get_span(y) or (0, 0)
+        text.append(row.text[max(MARGIN, start) : None if stop == -1 else stop])
+        text.append("\n" if row.joint is None else row.joint)
+    return "".join(text[:-1])
+
+
+def with_selection(strip: Strip, start: int, end: int, style: Style) -> Strip:
+    """A row with the characters from `start` to `end` (-1: all that follow) in the style of the selection."""
+    text = strip.text.rstrip()
+    end = len(text) if end == -1 else min(end, len(text))
+    start = max(start, MARGIN)
+    if start >= end:
+        return strip
+    left, right = cells(text[:start]), cells(text[:end])
+    before, inside, after = strip.divide([left, right, strip.cell_length])
+    return Strip.join([before, Strip(Segment.apply_style(inside, None, style), right - left), after])
