@@ -21,6 +21,7 @@ import pytest
 
 from llama_tui.paths import Paths
 from tests.e2e.terminal import COMMAND, Terminal
+from tests.ggufs import write_tiny_llama
 
 QUESTION = "How do I switch models?"
 ENDLESS = ("--ignore-eos", "true", "--n-ctx", "32768", "--n-threads", "1")
@@ -91,6 +92,17 @@ class TestRun:
         again = shell("run", "llama-cpp/guide.gguf", QUESTION, "--temperature", "0")
         assert again.stdout == done.stdout
         assert [process.pid for process in engines(paths)] == [engine.pid]
+
+    def test_warnings_are_heard_where_nothing_else_is(self, paths: Paths, home: Path) -> None:
+        broken = write_tiny_llama(home / "broken.gguf", chat_template="{{ nothing( }}")
+        paths.config_file.parent.mkdir(parents=True)
+        paths.config_file.write_text("temperature = 99\n")
+        done = shell("run", str(broken), QUESTION, "--n-gpu-layers", "32", "--max-tokens", "2")
+        assert done.returncode == 0
+        setting, layers, template = done.stderr.splitlines()
+        assert "config.toml" in setting and "99" in setting
+        assert "n_gpu_layers = 32 does nothing" in layers
+        assert "The chat template of" in template
 
     def test_a_model_that_does_not_fit_is_refused_with_flags_that_would_fit(self) -> None:
         done = shell("run", "guide", QUESTION, "--n-ctx", "16777216", "--type-k", "f32")
@@ -194,6 +206,23 @@ class TestRun:
         assert err == b""
         assert len(engines(paths)) == 1
         until(idle, "the engine generates no more")
+
+    def test_a_signal_leaves_the_queue(self) -> None:
+        with started("run", "guide", QUESTION, *ENDLESS) as first:
+            assert first.stdout
+            assert first.stdout.read(1)
+            with started("run", "guide", QUESTION, *ENDLESS, "--json") as second:
+                assert second.stdout
+                events = [json.loads(second.stdout.readline()) for _ in range(2)]
+                assert [event["type"] for event in events] == ["engine", "queued"]
+                assert events[1]["place"] == 1
+                assert [engine["queued"] for engine in listed()] == [1]
+                second.send_signal(signal.SIGINT)
+                out, _ = second.communicate(timeout=PATIENCE)
+                assert second.returncode == 130
+            assert json.loads(out) == {"type": "stopped", "exit_code": 130}
+            until(lambda: [engine["queued"] for engine in listed()] == [0], "nobody waits")
+            assert [engine["state"] for engine in listed()] == ["busy"]
 
     def test_a_signal_is_heard_while_the_model_loads(
         self, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -26,6 +26,7 @@ from llama_tui.errors import ContextOverflow, EngineDied, LlamaTuiError, Missing
 from llama_tui.paths import Paths
 from llama_tui.settings.values import BadValue
 from tests.engine.conftest import PATIENCE, fake_llama_cpp, until
+from tests.ggufs import write_tiny_llama
 
 HELLO = [{"role": "user", "content": "hello there"}]
 ENDLESS: dict[str, Any] = {"ignore_eos": True, "n_ctx": 32768, "n_threads": 1}
@@ -82,17 +83,24 @@ class TestCreate:
         folder.mkdir()
         (folder / "llama-3-8b-instruct-q4_K_M.gguf").symlink_to(tiny_model)
         client = Client()
-        response = await client.chat.completions.create(
-            model="llama-cpp/llama-3-8b-instruct-q4_K_M.gguf",
-            messages=[{"role": "user", "content": "Hello!"}],
-            n_gpu_layers=32,
-            temperature=0.3,
-            max_tokens=500,
-        )
+        with pytest.warns(RuntimeWarning, match="n_gpu_layers = 32 does nothing for llama-3-8b") as warned:
+            response = await client.chat.completions.create(
+                model="llama-cpp/llama-3-8b-instruct-q4_K_M.gguf",
+                messages=[{"role": "user", "content": "Hello!"}],
+                n_gpu_layers=32,
+                temperature=0.3,
+                max_tokens=500,
+            )
+        assert len(warned) == 1
         assert response.object == "chat.completion"
         assert response.choices[0].message.role == "assistant"
         assert response.choices[0].finish_reason in ("stop", "length")
         await client.close(unload=True)
+
+    async def test_a_template_that_cannot_be_used_is_a_warning(self, home: Path, client: Client) -> None:
+        broken = write_tiny_llama(home / "broken.gguf", chat_template="{{ nothing( }}")
+        with pytest.warns(RuntimeWarning, match="The chat template of .*broken.gguf cannot be used"):
+            await client.chat.completions.create(model=broken, messages=HELLO, max_tokens=2)
 
     async def test_the_guide_answers_for_real(self, client: Client) -> None:
         response = await client.chat.completions.create(

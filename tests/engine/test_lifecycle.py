@@ -277,7 +277,7 @@ class TestIdle:
         used = time.monotonic()
         await until(lambda: engine.condition == "unloaded")
         assert engine.end_reason == "idle"
-        assert 0.35 < time.monotonic() - used < 3
+        assert time.monotonic() - used > 0.35
         await until(lambda: gone(engine.pid))
         assert pool.engines == ()
         # The processes that it started hold memory too.

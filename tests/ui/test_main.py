@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -16,8 +17,11 @@ from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
 from llama_tui.chat.conversation import Figures, Turn
+from llama_tui.engine.client import EngineClient
+from llama_tui.engine.protocol import Message
 from llama_tui.library.scan import ModelFile
 from llama_tui.paths import Paths
+from llama_tui.settings.params import defaults
 from llama_tui.settings.values import Value
 from llama_tui.ui.app import Farewell, LlamaTui
 from llama_tui.ui.present import footer_of
@@ -94,6 +98,26 @@ async def test_a_second_message_waits_in_the_editor_while_an_answer_is_made(path
         assert len(app.workbench.conversation.path()) == 2
         await pilot.press("escape")
         await until(lambda: answered(app))
+
+
+async def test_the_place_in_the_queue_is_shown_and_esc_leaves_it(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models, ENDLESS)
+    async with running(app) as pilot:
+        assert app.workbench.engine
+        other = await EngineClient.connect(app.workbench.engine.place.socket)
+        params = defaults("sampling") | {"ignore_eos": True}
+        async with contextlib.aclosing(other.generate("first", (Message("user", "hi"),), params)) as events:
+            await anext(events)
+            await ask(app, pilot, "hello")
+            await until(lambda: "waiting, 1 before it" in app.main.chat.transcript.entries[-1].footer)
+            assert app.main.query_one(StatusLine).status.doing == "waiting, 1 before it"
+            await pilot.press("escape")
+            await until(lambda: answered(app))
+            assert app.workbench.conversation.path()[-1].ending == "cancelled"
+            assert app.workbench.engine.state
+            assert app.workbench.engine.state.generating == "first"
+            await other.cancel("first")
+        await other.close()
 
 
 async def test_retry_makes_a_second_answer_and_alt_arrows_choose(paths: Paths, models: Path) -> None:

@@ -169,6 +169,17 @@ class TestGpu:
             assert log(app).count("GPU0 is there") == 1
             await leave(app)
 
+    async def test_layers_that_were_set_for_none_are_told_of_once_an_engine(
+        self, paths: Paths, tiny_model: Path
+    ) -> None:
+        app = program(paths, str(tiny_model), flags={"n_gpu_layers": 32})
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(lambda: "n_gpu_layers = 32 does nothing" in log(app))
+            await pilot.press("f5")
+            await loaded(app, lambda value: value == 32)
+            assert log(app).count("does nothing") == 1
+            await leave(app)
+
     async def test_a_build_without_one_says_so(self, paths: Paths, tiny_model: Path) -> None:
         app = program(paths, str(tiny_model))
         async with app.run_test(size=(120, 40)) as pilot:

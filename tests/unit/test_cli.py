@@ -202,6 +202,10 @@ class TestCompletion:
         assert {"show", "path", "init"} <= self.complete("config", "")
         assert self.complete("ps", "--") == {"--help", "--json"}
         assert "--version" in self.complete("--")
+        assert self.complete("kee") == {"keep"}
+        assert self.complete("keep", "--") == {"--help", "--off"}
+        assert self.complete("run", "guide", "--repl") == {"--replace"}
+        assert self.complete("bench", "guide", "--max") == {"--max-seconds"}
 
     @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
     def test_the_script_is_whole(self, shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,6 +116,28 @@ class TestRejections:
         assert "chat_template" in caught.value.hint
 
 
+class TestParts:
+    source = (
+        "{% for m in messages %}[{{ m.role }}]{% for part in m.content %}"
+        "{% if part.type == 'text' %}{{ part.text }}{% else %}<image>{% endif %}{% endfor %}{% endfor %}"
+    )
+
+    def test_a_template_that_knows_contents_as_lists_alone(self) -> None:
+        assert model(self.source).render(SYSTEMS) == "[system]Be brief.[system]Be kind.[user]Hello"
+        assert model(self.source.replace("<image>", "")).render(TURNS) == "[user]Hello[assistant]Hi.[user]Bye"
+
+    def test_one_that_insists_on_them_and_prints_some_whole(self) -> None:
+        insisting = "{% if messages[0].content is string %}{{ raise_exception('no') }}{% endif %}" + self.source
+        once_more = insisting + "{{ messages[0].content }}"
+        assert (
+            model(once_more).render((*HELLO, Message("assistant"), *HELLO)) == "[user]Hello[assistant][user]HelloHello"
+        )
+
+    def test_one_that_accepts_them_and_shows_nothing_is_still_told_of(self) -> None:
+        with pytest.raises(TemplateError, match="no texts"):
+            model("{% if messages[0].content is string %}{{ raise_exception('no texts') }}{% endif %}x").render(HELLO)
+
+
 class TestCalls:
     SOURCE = (
         "{{ tools | tojson }}{% for m in messages %}[{{ m.role }}]{{ m.content }}"

@@ -26,8 +26,9 @@ _NOBODY_TO_ASK = 'context_full = "ask" can ask in the chat alone; here it must b
 
 
 class Access:
-    """Finds models, loads them, and asks them. Belongs to the event loop that is running when it is
-    made; `close` must be awaited at the end."""
+    """Finds models, loads them, and asks them. `on_warning` is told, once of each engine, what it was
+    asked for and cannot do. Belongs to the event loop that is running when it is made; `close` must be
+    awaited at the end."""
 
     def __init__(
         self,
@@ -35,9 +36,12 @@ class Access:
         settings: SettingsStore,
         on_change: Callable[[Engine], None] = lambda _engine: None,
         machine: Machine | None = None,
+        on_warning: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self._settings = settings
         self._headers = Headers()
+        self._on_warning = on_warning
+        self._warned: set[int] = set()
         self._pool = Pool(paths, on_change, Room(machine or Machine(), self._headers))
 
     # Models
@@ -98,6 +102,9 @@ class Access:
         idle_timeout = given.get("idle_timeout")
         if isinstance(idle_timeout, int | float) and idle_timeout != engine.spec.params["idle_timeout"]:
             await engine.configure(float(idle_timeout))
+        if engine.warning and engine.pid not in self._warned:
+            self._warned.add(engine.pid)
+            self._on_warning(engine.warning)
         return engine
 
     async def ask(

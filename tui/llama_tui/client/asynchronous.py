@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,10 @@ class _Connected:
     changed: asyncio.Event
 
 
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
 class Client:
     """Local models behind the shape of OpenAI's client.
 
@@ -45,8 +50,10 @@ class Client:
 
     `parameters` are defaults for every call, `model_dir` among them. They outrank the environment
     and the settings files, which are read once, here; what in those cannot be used is left out and
-    kept in `problems`. One client may be used in several event loops, one after the other or in
-    several threads; each has connections of its own.
+    kept in `problems`. What a model cannot do with what it is given (layers for a GPU that is not
+    there, a chat template that fails, messages that are left out) is a `RuntimeWarning`. One client
+    may be used in several event loops, one after the other or in several threads; each has
+    connections of its own.
     """
 
     def __init__(self, **parameters: object) -> None:
@@ -70,7 +77,7 @@ class Client:
             self._connected.pop(ended, None)
         if loop not in self._connected:
             changed = asyncio.Event()
-            access = Access(self._paths, self._settings, lambda _engine: changed.set())
+            access = Access(self._paths, self._settings, lambda _engine: changed.set(), on_warning=_warn)
             self._connected[loop] = _Connected(access, changed)
         return self._connected[loop]
 

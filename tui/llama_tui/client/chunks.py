@@ -6,6 +6,7 @@ import contextlib
 import json
 import secrets
 import time
+import warnings
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
@@ -67,6 +68,7 @@ async def chunks_of(access: Access, file: ModelFile, asked: Asked) -> AsyncGener
             async for event in events:
                 match event:
                     case Started():
+                        _warn(event)
                         yield chunk(ChunkChoice(index, Delta(role="assistant"), seed=event.seed))
                     case Token():
                         yield chunk(ChunkChoice(index, _text(event), logprobs=_logprobs(event)))
@@ -124,6 +126,19 @@ async def collected(chunks: AsyncGenerator[ChatCompletionChunk, None]) -> ChatCo
         if chunk.usage:
             return ChatCompletion(chunk.id, chunk.created, chunk.model, tuple(choices), chunk.usage)
     raise EngineError("The engine ended the answer without saying how", "See `llama-tui logs`.")
+
+
+def _warn(event: Started) -> None:
+    """Tell of a prompt that is not what was asked for."""
+    if event.notice:
+        warnings.warn(event.notice, RuntimeWarning, stacklevel=2)
+    if left_out := event.left_out:
+        warnings.warn(
+            f"{len(left_out.places):,} messages ({left_out.tokens:,} tokens) do not fit into n_ctx = {event.n_ctx:,} "
+            f"and are left out: context_full is {left_out.how}.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _text(event: Token) -> Delta:

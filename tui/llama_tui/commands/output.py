@@ -82,7 +82,7 @@ def _finish(written: asyncio.Future[None]) -> None:
 
 
 class Narrator:
-    """Says on standard error what goes on, where that is a terminal; else it says nothing."""
+    """Says on standard error what goes on, where that is a terminal; else nothing but warnings."""
 
     def __init__(self) -> None:
         self._speaks = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
@@ -110,7 +110,9 @@ class Narrator:
     def line(self, text: str) -> None:
         """Say something that stays."""
         if self._speaks:
-            if self._shown:
-                print(_CLEAR, end="", file=sys.stderr)
-            self._shown = False
-            say(text, error=True)
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """Say something that whoever reads standard error must know, terminal or not."""
+        self.clear()
+        say(text, error=True)

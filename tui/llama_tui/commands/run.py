@@ -149,8 +149,8 @@ class _Run:
     async def _answer(self) -> int:
         paths, settings = compose(self._flags)
         for problem in settings.problems:
-            self._narrator.line(f"{problem.message}. {problem.hint}")
-        access = Access(paths, settings, self._engine_changed)
+            self._narrator.warn(f"{problem.message}. {problem.hint}")
+        access = Access(paths, settings, self._engine_changed, on_warning=self._narrator.warn)
         try:
             file = await access.find(self._model)
             engine = await access.engine(file, self._given, replace=self._replace)
@@ -188,6 +188,8 @@ class _Run:
                 self._narrator.status(f"waiting, {place} before it")
             case Started(prompt_tokens=total, reused_tokens=reused):
                 self._started = event
+                if event.notice:
+                    self._narrator.warn(event.notice)
                 self._narrator.status(f"reading {total:,} tokens · reused {reused:,} of {total:,}")
             case Prefilled(done=done, total=total):
                 self._narrator.status(f"reading {done:,} of {total:,} tokens")

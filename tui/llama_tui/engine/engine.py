@@ -88,6 +88,17 @@ class Engine:
         return not self.error and not self.end_reason
 
     @property
+    def warning(self) -> str:
+        """What it was asked for and cannot do, for a person; "" where there is nothing."""
+        asked = self.spec.params["n_gpu_layers"]
+        if not asked or not self.spec.n_layers or self.spec.n_gpu_layers:
+            return ""
+        return (
+            f"n_gpu_layers = {asked} does nothing for {self.spec.name}: llama.cpp has no GPU to use here, so the model "
+            "runs on the CPU. `llama-tui doctor` says why."
+        )
+
+    @property
     def started_here(self) -> bool:
         """Whether this program started the process."""
         return self._process is not None

@@ -2,8 +2,8 @@
 
 Templates disagree about nearly everything beyond plain turns: whether there is a system role,
 whether roles must alternate, whether a call's arguments are an object or its JSON, whether the
-content beside a call is empty or missing, how long an id is. Each shape answers these questions
-in another way that some real template wants.
+content beside a call is empty or missing, whether a content is a text or a list of parts, how long
+an id is. Each shape answers these questions in another way that some real template wants.
 """
 
 from __future__ import annotations
@@ -34,6 +34,13 @@ class Arguments(dict[str, Any]):
 
     def __radd__(self, text: str) -> str:
         return text + str(self)
+
+
+class Parts(list[dict[str, str]]):
+    """A content as a list of parts that turns into its text where a template prints it whole."""
+
+    def __str__(self) -> str:
+        return "".join(part["text"] for part in self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,8 @@ def shapes(messages: Sequence[Message], tools: Tools) -> Iterator[tuple[list[Tur
         for style in _STYLES:
             for turns in _arranged([_turn(message, style) for message in _one_by_one(messages)]):
                 yield turns, tools
+    for turns in _arranged([_turn(message, _STYLES[0]) for message in messages]):
+        yield [_in_parts(turn) for turn in turns], tools
     if speaks_of_tools:
         for turns in _arranged([_turn(message, _STYLES[0]) for message in in_words(messages, tools)]):
             yield turns, ()
@@ -146,6 +155,11 @@ def _turn(message: Message, style: _Style) -> Turn:
         turn["content"] = message.content or style.beside
         turn["tool_calls"] = [_call(call, style) for call in message.tool_calls]
     return turn
+
+
+def _in_parts(turn: Turn) -> Turn:
+    """A turn as templates of models that see pictures may want it: its content is a list of parts."""
+    return {**turn, "content": Parts([{"type": "text", "text": turn["content"]}] if turn["content"] else [])}
 
 
 def _call(call: ToolCall, style: _Style) -> Turn:

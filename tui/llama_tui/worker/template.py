@@ -20,7 +20,7 @@ import jinja2.sandbox
 
 from llama_tui.engine.protocol import Message
 from llama_tui.errors import EngineError
-from llama_tui.worker.shapes import in_words, shapes, shows
+from llama_tui.worker.shapes import Parts, in_words, shapes, shows
 
 _OUTPUT, _GROWTH = 1_000_000, 8
 """A prompt may have this many characters, and as many more for each one of the conversation."""
@@ -88,13 +88,14 @@ class ChatTemplate:
             if offered:
                 known["tools"] = offered
             try:
-                prompt = self._render(sum(len(turn["content"] or "") for turn in turns), **known)
+                prompt = self._render(sum(len(str(turn["content"])) for turn in turns), **known)
             except Exception as error:  # a template can raise anything
                 first = first or error
                 continue
             if shows(prompt, messages, tools):
                 return prompt
-            accepted = prompt if accepted is None else accepted
+            if not any(isinstance(turn["content"], Parts) for turn in turns):
+                accepted = prompt if accepted is None else accepted
         if accepted is not None:
             return accepted
         raise TemplateError(

@@ -72,6 +72,7 @@ class MainScreen(Screen[None]):
         self._open = asyncio.Event()
         self._told_of: Engine | None = None
         self._told_of_gpu = False
+        self._warned_of = 0
 
     def compose(self) -> ComposeResult:
         """Three panes above a line."""
@@ -353,9 +354,13 @@ class MainScreen(Screen[None]):
         workbench = self.workbench
         ways = {"once": workbench.load, "again": workbench.reload, "beside": workbench.load_beside}
         try:
-            await ways[how]()
+            engine = await ways[how]()
         except LlamaTuiError as error:
             self.chat.tell(error)
+        else:
+            if engine.warning and engine.pid != self._warned_of:
+                self._warned_of = engine.pid
+                self.chat.notice(engine.warning)
         self.show_engines()
         if not self._told_of_gpu and (gpu := await self.workbench.gpu_unused()):
             self._told_of_gpu = True
