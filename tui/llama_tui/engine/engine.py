@@ -63,6 +63,7 @@ class Engine:
         self.file = Path(self.spec.path).resolve()
         self.pid: int = client.welcome.pid
         self.state: State | None = None
+        self._told_at = 0.0
         self.error: EngineError | None = None
         self.end_reason: Literal["asked", "idle", "failed"] | None = None
         self._client = client
@@ -163,6 +164,13 @@ class Engine:
                     process.kill()
 
     @property
+    def idle_seconds(self) -> float | None:
+        """How long it has not been used, until now: states are told at different times. None while it is used."""
+        if self.state is None or self.state.idle_seconds is None:
+            return None
+        return self.state.idle_seconds + time.monotonic() - self._told_at
+
+    @property
     def kept(self) -> bool:
         """Whether it is pinned: it does not unload itself."""
         return bool(self.state and self.state.kept)
@@ -213,6 +221,7 @@ class Engine:
         try:
             async for state in self._client.watch():
                 self.state = state
+                self._told_at = time.monotonic()
                 self._on_change(self)
         except ConnectionLost as lost:
             condition = self.condition

@@ -17,6 +17,7 @@ _ENDS = {
     signal.SIGBUS: "lost a part of its model file",
     signal.SIGILL: "met an instruction that this processor does not have",
     signal.SIGTERM: "was asked to end",
+    signal.SIGALRM: "could not load and did not end by itself",
 }
 _LESS_MEMORY = "try a smaller n_ctx, fewer GPU layers, or type_k and type_v = q8_0."
 _ADVICE: dict[int, str] = {
@@ -33,7 +34,11 @@ _LAST_WORDS = (
     re.compile(r"what\(\): +.*"),
     re.compile(r".*(?:out of memory|failed to allocate|[Mm]alloc failed).*"),
 )
-_MEMORY = re.compile(r"out of memory|failed to allocate|alloc failed|bad_alloc|memory allocation", re.IGNORECASE)
+_MEMORY = re.compile(
+    "out of memory|failed to allocate|alloc failed|bad_alloc|memory allocation|MemoryError|allocate memory"
+    "|can't start new thread|failed to map segment",
+    re.IGNORECASE,
+)
 
 
 def post_mortem(name: str, doing: str, exit_code: int | None, log: Path) -> EngineDied:

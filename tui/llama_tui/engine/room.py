@@ -194,9 +194,9 @@ class _Unreadable(Exception):
 def longest_idle(engines: Sequence[Engine]) -> list[Engine]:
     """The engines that may be unloaded to make room, those unused for longest first."""
     idle = [
-        (engine.state.idle_seconds, engine)
+        (seconds, engine)
         for engine in engines
-        if engine.condition == "ready" and not engine.kept and engine.state and engine.state.idle_seconds is not None
+        if engine.condition == "ready" and not engine.kept and (seconds := engine.idle_seconds) is not None
     ]
     return [engine for _, engine in sorted(idle, key=lambda pair: -pair[0])]
 
@@ -204,7 +204,7 @@ def longest_idle(engines: Sequence[Engine]) -> list[Engine]:
 def unload_offer(engines: Sequence[Engine]) -> Offer:
     """To unload some engines."""
     named = ", ".join(f"{engine.spec.name} ({engine.pid})" for engine in engines)
-    idle = min((engine.state.idle_seconds or 0.0 for engine in engines if engine.state), default=0.0)
+    idle = min((engine.idle_seconds or 0.0 for engine in engines), default=0.0)
     return Offer(
         f"unload {named}, unused for {_duration(idle)}",
         {},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import signal
 import threading
 import time
 import traceback
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from llama_tui.worker.archive import Archive
     from llama_tui.worker.binding import AbortFlag
     from llama_tui.worker.decode import Decoder
+
+
+_FAILED_SECONDS = 20
+"""An engine that could not load says so and is gone long before."""
 
 
 class Runner(threading.Thread):
@@ -105,6 +110,9 @@ class Runner(threading.Thread):
         except Exception as error:
             self.failure = LoadFailed(f"Loading {self._spec.name} failed: {error!r}", "See the engine's log.")
             _log_exception()
+        if self.failure:
+            # Where memory has run out nothing can be relied on to end the process, except the kernel.
+            signal.alarm(_FAILED_SECONDS)
         self._on_change()
         if self.failure:
             return
