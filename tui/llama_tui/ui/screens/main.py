@@ -116,9 +116,10 @@ class MainScreen(Screen[None]):
         """Stop and keep the answer that is being made, or leave it to its engine, and let nothing else begin."""
         if self._open.is_set() and stop:
             await self.workbench.session.stop()
-        answer = [worker for worker in self.workers if worker.group == "answer" and not worker.is_finished]
-        if answer and stop:
-            await asyncio.wait([asyncio.ensure_future(worker.wait()) for worker in answer], timeout=_FINISH_SECONDS)
+        groups = {"theme", "answer"} if stop else {"theme"}  # what was chosen last is kept as well
+        saving = [worker for worker in self.workers if worker.group in groups and not worker.is_finished]
+        if saving:
+            await asyncio.wait([asyncio.ensure_future(worker.wait()) for worker in saving], timeout=_FINISH_SECONDS)
         self.workers.cancel_all()
         await asyncio.gather(*(worker.wait() for worker in self.workers), return_exceptions=True)
         self._open.clear()
