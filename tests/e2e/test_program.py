@@ -193,7 +193,7 @@ def test_f1_shows_every_key_and_the_switcher_and_palette_open(paths: Paths) -> N
         terminal.send("dawn")
         terminal.wait_for("Theme: dawn")
         terminal.send(ENTER)
-        terminal.wait_for(lambda text: "Search for commands" not in text)
+        terminal.wait_for(lambda text: "Theme: dawn" not in text)
         terminal.send(CTRL_Q)
         assert terminal.wait() == 0
     assert 'theme = "dawn"' in paths.settings_file.read_text()
