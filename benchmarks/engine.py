@@ -46,7 +46,7 @@ class Answer:
 async def an_engine(model: Path, **load: Value) -> AsyncIterator[LoadedEngine]:
     """An engine in folders of its own, loaded; it ends with the block."""
     with tempfile.TemporaryDirectory(prefix="lt") as folder:
-        paths = Paths(*(Path(folder) / name / APP for name in ("c", "d", "s", "r")))
+        paths = Paths(*(Path(folder) / name / APP for name in "cdsrk"))
         pool = Pool(paths, lambda _engine: None)
         params = defaults("load") | {"idle_timeout": _ORPHAN_SECONDS} | load
         try:
