@@ -31,7 +31,8 @@ from llama_tui.engine.devices import Machine
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
 from llama_tui.errors import ContextOverflow, LoadFailed
-from llama_tui.library.scan import ModelFile
+from llama_tui.library.names import named
+from llama_tui.library.scan import Headers, ModelFile
 from llama_tui.paths import Paths
 from llama_tui.settings.params import sampling
 from llama_tui.settings.store import SettingsStore
@@ -469,7 +470,7 @@ def a_workbench(paths: Paths) -> Workbench:
 
 
 def a_file(bench: Workbench, path: Path) -> ModelFile:
-    return bench._find(str(path))  # pyright: ignore[reportPrivateUsage]
+    return named(str(path), bench.settings.model_dirs(), Headers())
 
 
 def test_errors_of_loading_are_errors_of_the_engine() -> None:

@@ -19,6 +19,8 @@ from llama_tui.chat.workbench import Workbench
 from llama_tui.engine.pool import Pool
 from llama_tui.engine.protocol import Token
 from llama_tui.errors import BadModelFile, EngineDied, LlamaTuiError, LoadFailed, StoreError
+from llama_tui.library.names import named
+from llama_tui.library.scan import Headers
 from llama_tui.paths import Paths
 from llama_tui.settings.params import sampling
 from llama_tui.settings.store import SettingsStore
@@ -94,7 +96,7 @@ class TestModelFile:
         assert answer.trouble
         assert answer.trouble.hint
         await bench.rescan()
-        await bench.choose(bench._find(str(model)))  # pyright: ignore[reportPrivateUsage]
+        await bench.choose(named(str(model), bench.settings.model_dirs(), Headers()))
         with pytest.raises(LlamaTuiError, match="cut off"):
             await bench.reload()
         shutil.copy(tiny_model, model)

@@ -16,7 +16,7 @@ from llama_tui.engine.room import Policy, Room
 from llama_tui.engine.silent import SilentEngine
 from llama_tui.errors import BadModelFile, ContextOverflow, EngineError
 from llama_tui.library import names
-from llama_tui.library.scan import Headers, ModelFile, builtin, describe, scan
+from llama_tui.library.scan import Headers, ModelFile, all_models
 from llama_tui.paths import Paths
 from llama_tui.settings.params import BY_NAME, sampling
 from llama_tui.settings.store import SettingsStore
@@ -48,23 +48,14 @@ class Access:
 
     async def find(self, name: str) -> ModelFile:
         """The model of that name; raises `ModelNameError`, or `BadModelFile` for one that is unusable."""
-        file = await asyncio.to_thread(self._find, name)
+        file = await asyncio.to_thread(names.named, name, self._settings.model_dirs(), self._headers)
         if file.problem:
             raise BadModelFile(f"{file.name}: {file.problem}", file.hint)
         return file
 
-    def _find(self, name: str) -> ModelFile:
-        folders = self._settings.model_dirs()
-        path = names.resolve(name, folders)
-        return describe(path, names.canonical(path, folders), self._headers)
-
     async def files(self) -> list[ModelFile]:
         """Every model of the model folders, the built-in one last."""
-        return await asyncio.to_thread(self._files)
-
-    def _files(self) -> list[ModelFile]:
-        guide = builtin(self._headers)
-        return [*scan(self._settings.model_dirs(), self._headers), *([guide] if guide else [])]
+        return await asyncio.to_thread(all_models, self._settings.model_dirs(), self._headers)
 
     def values(self, file: ModelFile, given: Values) -> dict[str, Value]:
         """Every parameter for a model: what the settings say, and above it what is given."""

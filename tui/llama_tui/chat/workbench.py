@@ -24,7 +24,7 @@ from llama_tui.errors import ContextOverflow, EngineError, LlamaTuiError, ModelN
 from llama_tui.library import names
 from llama_tui.library.fit import RAM
 from llama_tui.library.gguf import read_header
-from llama_tui.library.scan import Headers, ModelFile, builtin, describe, scan
+from llama_tui.library.scan import Headers, ModelFile, all_models, builtin, describe
 from llama_tui.paths import Paths
 from llama_tui.settings.layers import Setting
 from llama_tui.settings.params import BY_NAME, load_identity, sampling
@@ -76,7 +76,8 @@ class Workbench:
         for name in (model, used):
             if name and not self.current:
                 try:
-                    await self.choose(await asyncio.to_thread(self._find, name))
+                    folders = self.settings.model_dirs()
+                    await self.choose(await asyncio.to_thread(names.named, name, folders, self._headers))
                 except LlamaTuiError as error:
                     problems.append(error)
         if not self.current and (guide := await asyncio.to_thread(builtin, self._headers)):
@@ -92,16 +93,9 @@ class Workbench:
 
     # Models
 
-    def _find(self, name: str) -> ModelFile:
-        folders = self.settings.model_dirs()
-        path = names.resolve(name, folders)
-        return describe(path, names.canonical(path, folders), self._headers)
-
     async def rescan(self) -> None:
         """Read the model folders again; the built-in model comes last."""
-        found = await asyncio.to_thread(scan, self.settings.model_dirs(), self._headers)
-        guide = await asyncio.to_thread(builtin, self._headers)
-        self.files = [*found, *([guide] if guide else [])]
+        self.files = await asyncio.to_thread(all_models, self.settings.model_dirs(), self._headers)
         self._resolved.clear()
         if self.current:
             again = next((file for file in self.files if file.path == self.current.path), None)
