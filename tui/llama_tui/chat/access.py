@@ -18,7 +18,7 @@ from llama_tui.errors import BadModelFile, ContextOverflow, EngineError
 from llama_tui.library import names
 from llama_tui.library.scan import Headers, ModelFile, all_models
 from llama_tui.paths import Paths
-from llama_tui.settings.params import BY_NAME, sampling
+from llama_tui.settings.params import loading, sampling
 from llama_tui.settings.store import SettingsStore
 from llama_tui.settings.values import Value, Values
 
@@ -84,12 +84,10 @@ class Access:
         Raises `NoRoom` where there is no room for it, `LlamaTuiError` where none can be started.
         """
         values = self.values(file, given)
-        load = {name: values[name] for name, param in BY_NAME.items() if param.kind == "load"}
-        policy = Policy.of(values)
         if replace:
             await self.running()  # with their states: a pin is handed on
         acquire = self._pool.replace if replace else self._pool.acquire
-        engine = await acquire(file.name, file.path, load, policy)
+        engine = await acquire(file.name, file.path, loading(values), Policy.of(values))
         idle_timeout = given.get("idle_timeout")
         if isinstance(idle_timeout, int | float) and idle_timeout != engine.spec.params["idle_timeout"]:
             await engine.configure(float(idle_timeout))
