@@ -108,7 +108,9 @@ class LlamaTui(PaintedApp[Farewell]):
         wanted = str(self._settings.values()["theme"])
         self.theme = wanted if wanted in themes.themes else DEFAULT_THEME
         if wanted not in themes.themes:
-            hint = f"There are {', '.join(self.theme_descriptions)}; {key_words(self.keys.of('app.themes'))} shows them."
+            hint = (
+                f"There are {', '.join(self.theme_descriptions)}; {key_words(self.keys.of('app.themes'))} shows them."
+            )
             self._settings.problems.append(SettingsError(f"There is no theme {wanted!r}", hint))
         self._settings.problems.extend(self.keys.problems)
         self.set_keymap(self.keys.keymap)
