@@ -91,8 +91,7 @@ class LlamaTui(PaintedApp[Farewell]):
         self.workbench = Workbench(paths, settings, self._engines_changed, self._choose_offer, machine)
         self.keys = KeyTable(KEY_GROUPS, settings.keys(), str(paths.config_file))
         self.main = MainScreen(self.workbench, model, machine, self.keys)
-        self.theme_names: list[str] = []
-        self._descriptions: dict[str, str] = {}
+        self.theme_descriptions: dict[str, str] = {}
         self._repaint_due = False
 
     def get_default_screen(self) -> MainScreen:
@@ -104,13 +103,14 @@ class LlamaTui(PaintedApp[Farewell]):
         themes = load_themes(self._paths.themes)
         for theme in themes.themes.values():
             self.register_theme(theme)
-        self.theme_names = sorted(themes.themes)
-        self._descriptions = {name: themes.descriptions[name] for name in self.theme_names}
+        self.theme_descriptions = dict(sorted(themes.descriptions.items()))
         self._settings.problems.extend(themes.problems)
         wanted = str(self._settings.values()["theme"])
         self.theme = wanted if wanted in themes.themes else DEFAULT_THEME
         if wanted not in themes.themes:
-            hint = f"There are {', '.join(self.theme_names)}; {key_words(self.keys.of('app.themes'))} shows them."
+            hint = (
+                f"There are {', '.join(self.theme_descriptions)}; {key_words(self.keys.of('app.themes'))} shows them."
+            )
             self._settings.problems.append(SettingsError(f"There is no theme {wanted!r}", hint))
         self._settings.problems.extend(self.keys.problems)
         self.set_keymap(self.keys.keymap)
@@ -143,7 +143,7 @@ class LlamaTui(PaintedApp[Farewell]):
     def action_themes(self) -> None:
         """Choose a theme by looking at each."""
         if not isinstance(self.screen, ThemeList):
-            self.push_screen(ThemeList(self._descriptions, self.theme, self._preview, self.keys), self._chosen)
+            self.push_screen(ThemeList(self.theme_descriptions, self.theme, self._preview, self.keys), self._chosen)
 
     def _preview(self, name: str) -> None:
         self.theme = name

@@ -39,7 +39,7 @@ class Commands(Provider):
                     await app.main.run_action(action)
 
                 yield binding.description[:1].upper() + binding.description[1:], keys, run
-        for name in app.theme_names:
+        for name in app.theme_descriptions:
 
             def use(theme: str = name) -> None:
                 app.use_theme(theme)
