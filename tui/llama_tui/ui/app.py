@@ -8,10 +8,11 @@ import signal
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from textual import work
+from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.notifications import SeverityLevel
 
+from llama_tui.background import Background, guessed
 from llama_tui.chat.workbench import Workbench
 from llama_tui.control import sanitize
 from llama_tui.engine.devices import Machine
@@ -22,6 +23,7 @@ from llama_tui.settings.store import SettingsStore
 from llama_tui.ui.bindings import KeyGroup, KeyTable, key_words, named
 from llama_tui.ui.commands import Commands
 from llama_tui.ui.driver import PaintedApp, Painting
+from llama_tui.ui.input import BackgroundTold, TerminalGone
 from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.context import ContextScreen
 from llama_tui.ui.screens.logs import EngineList, LogScreen
@@ -29,14 +31,14 @@ from llama_tui.ui.screens.main import MainScreen
 from llama_tui.ui.screens.room import RoomScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.screens.themes import ThemeList
-from llama_tui.ui.theme import load_themes
+from llama_tui.ui.theme import AUTO, AUTO_SAID, fitting, load_themes
 from llama_tui.ui.widgets.form import FieldList
 from llama_tui.ui.widgets.models import ModelList
 from llama_tui.ui.widgets.prompt import Prompt
 from llama_tui.ui.widgets.transcript import Transcript
 
-DEFAULT_THEME = "night"
 _REPAINT_SECONDS = 0.1
+_COLOURS = {"standard": 16, "windows": 16, "256": 256, "truecolor": 1 << 24}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class LlamaTui(PaintedApp[Farewell]):
         self.main = MainScreen(self.workbench, model, machine, self.keys)
         self.theme_names: list[str] = []
         self._descriptions: dict[str, str] = {}
+        self._background: Background | None = guessed(os.environ)
         self._repaint_due = False
 
     def get_default_screen(self) -> MainScreen:
@@ -104,14 +107,14 @@ class LlamaTui(PaintedApp[Farewell]):
         themes = load_themes(self._paths.themes)
         for theme in themes.themes.values():
             self.register_theme(theme)
-        self.theme_names = sorted(themes.themes)
-        self._descriptions = {name: themes.descriptions[name] for name in self.theme_names}
+        self.theme_names = [AUTO, *sorted(themes.themes)]
+        self._descriptions = {AUTO: AUTO_SAID, **{name: themes.descriptions[name] for name in self.theme_names[1:]}}
         self._settings.problems.extend(themes.problems)
         wanted = str(self._settings.values()["theme"])
-        self.theme = wanted if wanted in themes.themes else DEFAULT_THEME
-        if wanted not in themes.themes:
+        if wanted not in self.theme_names:
             hint = f"There are {', '.join(self.theme_names)}; {key_words(self.keys.of('app.themes'))} shows them."
             self._settings.problems.append(SettingsError(f"There is no theme {wanted!r}", hint))
+        self._show_theme(self.wanted_theme)
         self._settings.problems.extend(self.keys.problems)
         self.set_keymap(self.keys.keymap)
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -133,24 +136,43 @@ class LlamaTui(PaintedApp[Farewell]):
 
     # Themes
 
+    @property
+    def wanted_theme(self) -> str:
+        """The theme that is set, `AUTO` where there is none of that name."""
+        wanted = str(self._settings.values()["theme"])
+        return wanted if wanted in self.theme_names else AUTO
+
     @work(group="theme", exclusive=True)
     async def use_theme(self, name: str) -> None:
         """Switch at once, and keep the choice."""
-        self.theme = name
+        self._show_theme(name)
         if problem := await self.workbench.set("theme", name):
             self.notify(f"{problem.message}\n{problem.hint}", severity="warning")
 
     def action_themes(self) -> None:
         """Choose a theme by looking at each."""
         if not isinstance(self.screen, ThemeList):
-            self.push_screen(ThemeList(self._descriptions, self.theme, self._preview, self.keys), self._chosen)
+            screen = ThemeList(self._descriptions, self.wanted_theme, self._show_theme, self.keys)
+            self.push_screen(screen, self._chosen)
 
-    def _preview(self, name: str) -> None:
-        self.theme = name
+    def _show_theme(self, name: str) -> None:
+        self.theme = fitting(self._background, self._colours) if name == AUTO else name
+
+    @property
+    def _colours(self) -> int:
+        """How many colours are written; without any, attributes and signs say all."""
+        return _COLOURS.get(self.console.color_system or "", 0)
 
     def _chosen(self, name: str | None) -> None:
         if name:
             self.use_theme(name)
+
+    @on(BackgroundTold)
+    def _follow_background(self, event: BackgroundTold) -> None:
+        """The terminal may answer at any time; a theme that is looked at stays."""
+        self._background = event.background
+        if self.wanted_theme == AUTO and not isinstance(self.screen, ThemeList):
+            self._show_theme(AUTO)
 
     # Engines
 
@@ -194,6 +216,7 @@ class LlamaTui(PaintedApp[Farewell]):
         """Let go of the engines, however the program ends; after `action_quit` nothing is left to do."""
         await self.workbench.close(unload=False)
 
+    @on(TerminalGone)
     def _leave_at_once(self) -> None:
         """The terminal is gone or the program is asked to end: the engines go on, and what they
         are writing is fetched at the next start."""

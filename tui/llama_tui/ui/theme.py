@@ -13,7 +13,13 @@ from typing import cast
 from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
+from llama_tui.background import Background
 from llama_tui.errors import SettingsError
+
+AUTO = "auto"
+"""The setting that leaves the choice to the terminal."""
+
+AUTO_SAID = "night, or dawn where the terminal's background is light"
 
 COLORS = (
     "primary",
@@ -49,6 +55,13 @@ class ThemeSet:
     themes: dict[str, Theme] = field(default_factory=dict[str, Theme])
     descriptions: dict[str, str] = field(default_factory=dict[str, str])
     problems: list[SettingsError] = field(default_factory=list[SettingsError])
+
+
+def fitting(background: Background | None, colours: int) -> str:
+    """The shipped theme for a terminal of so many colours with such a background."""
+    if colours <= 16:
+        return "sixteen"
+    return "dawn" if background == "light" else "night"
 
 
 def shipped_dir() -> Path:
@@ -136,6 +149,8 @@ class _ThemeFile:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             self._wrong("name", name, "letters, digits, - and _, such as my-theme")
             return ""
+        if name == AUTO:
+            self._wrong("name", name, "a name of its own: auto leaves the choice to the terminal")
         return name
 
     def _colors(self) -> dict[str, str]:
