@@ -11,6 +11,7 @@ from typing import ClassVar
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.notifications import SeverityLevel
+from textual.theme import Theme
 
 from llama_tui.background import Background, guessed
 from llama_tui.chat.workbench import Workbench
@@ -31,14 +32,13 @@ from llama_tui.ui.screens.main import MainScreen
 from llama_tui.ui.screens.room import RoomScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.screens.themes import ThemeList
-from llama_tui.ui.theme import AUTO, AUTO_SAID, fitting, load_themes
+from llama_tui.ui.theme import AUTO, AUTO_SAID, Themes, colours, fitting
 from llama_tui.ui.widgets.form import FieldList
 from llama_tui.ui.widgets.models import ModelList
 from llama_tui.ui.widgets.prompt import Prompt
 from llama_tui.ui.widgets.transcript import Transcript
 
 _REPAINT_SECONDS = 0.1
-_COLOURS = {"standard": 16, "windows": 16, "256": 256, "truecolor": 1 << 24}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +84,19 @@ class LlamaTui(PaintedApp[Farewell]):
         self, paths: Paths, settings: SettingsStore, model: str | None = None, machine: Machine | None = None
     ) -> None:
         values = settings.values()
+        self._settings = settings
+        self._themes = Themes(paths.themes)
+        self._background: Background | None = guessed(os.environ)
+        self._colours = colours()
+        # Before anything else: another theme, later, has every style read and applied once more.
+        self.set_reactive(LlamaTui.theme, self._named(self.wanted_theme))
         super().__init__(Painting(values["paint"] == "diff", int(str(values["frame_rate"]))))
         if "SSH_CONNECTION" in os.environ or "SSH_TTY" in os.environ:
             self.animation_level = "none"
-        self._paths = paths
-        self._settings = settings
         machine = machine or Machine()
         self.workbench = Workbench(paths, settings, self._engines_changed, self._choose_offer, machine)
         self.keys = KeyTable(KEY_GROUPS, settings.keys(), str(paths.config_file))
         self.main = MainScreen(self.workbench, model, machine, self.keys)
-        self.theme_names: list[str] = []
-        self._descriptions: dict[str, str] = {}
-        self._background: Background | None = guessed(os.environ)
         self._repaint_due = False
 
     def get_default_screen(self) -> MainScreen:
@@ -103,18 +104,12 @@ class LlamaTui(PaintedApp[Farewell]):
         return self.main
 
     def on_mount(self) -> None:
-        """Themes and keys first: they shape the first frame."""
-        themes = load_themes(self._paths.themes)
-        for theme in themes.themes.values():
-            self.register_theme(theme)
-        self.theme_names = [AUTO, *sorted(themes.themes)]
-        self._descriptions = {AUTO: AUTO_SAID, **{name: themes.descriptions[name] for name in self.theme_names[1:]}}
-        self._settings.problems.extend(themes.problems)
+        """Keys first: they shape the first frame."""
+        self._settings.problems.extend(self._themes.problems)
         wanted = str(self._settings.values()["theme"])
         if wanted not in self.theme_names:
             hint = f"There are {', '.join(self.theme_names)}; {key_words(self.keys.of('app.themes'))} shows them."
             self._settings.problems.append(SettingsError(f"There is no theme {wanted!r}", hint))
-        self._show_theme(self.wanted_theme)
         self._settings.problems.extend(self.keys.problems)
         self.set_keymap(self.keys.keymap)
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -137,6 +132,15 @@ class LlamaTui(PaintedApp[Farewell]):
     # Themes
 
     @property
+    def theme_names(self) -> list[str]:
+        """Every theme that can be set."""
+        return [AUTO, *self._themes.names]
+
+    def get_theme(self, theme_name: str) -> Theme | None:
+        """A theme by its name, whether Textual knows it by now or not."""
+        return self._themes.theme(theme_name) or super().get_theme(theme_name)
+
+    @property
     def wanted_theme(self) -> str:
         """The theme that is set, `AUTO` where there is none of that name."""
         wanted = str(self._settings.values()["theme"])
@@ -152,16 +156,18 @@ class LlamaTui(PaintedApp[Farewell]):
     def action_themes(self) -> None:
         """Choose a theme by looking at each."""
         if not isinstance(self.screen, ThemeList):
-            screen = ThemeList(self._descriptions, self.wanted_theme, self._show_theme, self.keys)
+            descriptions = {AUTO: AUTO_SAID, **self._themes.descriptions()}
+            screen = ThemeList(descriptions, self.wanted_theme, self._show_theme, self.keys)
             self.push_screen(screen, self._chosen)
 
     def _show_theme(self, name: str) -> None:
-        self.theme = fitting(self._background, self._colours) if name == AUTO else name
+        if theme := self.get_theme(self._named(name)):
+            self.register_theme(theme)
+            self.theme = theme.name
 
-    @property
-    def _colours(self) -> int:
-        """How many colours are written; without any, attributes and signs say all."""
-        return _COLOURS.get(self.console.color_system or "", 0)
+    def _named(self, name: str) -> str:
+        """The name of a theme that is set; of `AUTO`, which it stands for here."""
+        return fitting(self._background, self._colours) if name == AUTO else name
 
     def _chosen(self, name: str | None) -> None:
         if name:
