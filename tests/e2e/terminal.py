@@ -66,6 +66,10 @@ class Terminal:
     def escape(self) -> None:
         """Press Esc, and nothing for as long as a program waits to tell it from Alt with a letter."""
         self.send("\x1b")
+        self.pause()
+
+    def pause(self) -> None:
+        """Send nothing for longer than the program takes keys to belong together."""
         deadline = time.monotonic() + _ESCAPE_SECONDS
         while (left := deadline - time.monotonic()) > 0:
             self._read(left)

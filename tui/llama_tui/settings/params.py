@@ -345,7 +345,10 @@ PARAMS: tuple[Param, ...] = (
         name="check_room", type="bool", default=True,
         help="Load only what fits into the memory that is free.",
     ),
-    _app(name="theme", type="str", default="night", help="Theme: one of the program or a file of your own."),
+    _app(
+        name="theme", type="str", default="auto",
+        help="Theme: one of the program or a file of your own; auto = as the terminal's background is.",
+    ),
     _app(
         name="paint", type="choice", default="diff", choices=("diff", "full"),
         help="What is sent to the terminal: only what differs, or every region that may have changed.",
