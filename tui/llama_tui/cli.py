@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from llama_tui.commands import COMMANDS
 from llama_tui.commands.flags import add_parameters, parameters
+from llama_tui.crash import crash
 from llama_tui.errors import LlamaTuiError
 from llama_tui.paths import Paths
 from llama_tui.settings.store import SettingsStore
@@ -91,10 +92,17 @@ def _run(model: str | None, flags: dict[str, Value]) -> None:
     from llama_tui.ui.app import LlamaTui
 
     paths = Paths.default()
-    settings = SettingsStore(paths, os.environ, flags)
-    settings.load()
-    app = LlamaTui(paths, settings, model)
-    farewell = app.run()
+    try:
+        settings = SettingsStore(paths, os.environ, flags)
+        settings.load()
+        app = LlamaTui(paths, settings, model)
+        farewell = app.run()
+    except LlamaTuiError as error:
+        _fail(error)
+    except Exception as error:
+        _fail(crash(paths.crash_log, error))
+    if app.crash:
+        _fail(app.crash)
     for line in farewell.lines() if farewell else ():
         say(line, error=True)
     sys.exit(app.return_code or 0)

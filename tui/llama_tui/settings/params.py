@@ -221,7 +221,7 @@ PARAMS: tuple[Param, ...] = (
     ),
     _reload(
         name="n_threads", type="int", default=None, group="devices",
-        help="Threads that generate; auto = the physical cores this process may use.",
+        help="Threads that generate; auto = the physical cores it may use, but never every CPU of four or more.",
         minimum=1, maximum=512, none_word="auto", variables=("LLAMA_CPP_N_THREADS",),
     ),
     _reload(

@@ -8,14 +8,17 @@ import signal
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from rich.console import RenderableType
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.notifications import SeverityLevel
 from textual.theme import Theme
+from textual.worker import WorkerFailed
 
 from llama_tui.background import Background, guessed
 from llama_tui.chat.workbench import Workbench
 from llama_tui.control import sanitize
+from llama_tui.crash import Crash, crash
 from llama_tui.engine.devices import Machine
 from llama_tui.engine.pool import Parting
 from llama_tui.errors import NoRoom, Offer, SettingsError
@@ -84,6 +87,7 @@ class LlamaTui(PaintedApp[Farewell]):
         self, paths: Paths, settings: SettingsStore, model: str | None = None, machine: Machine | None = None
     ) -> None:
         values = settings.values()
+        self._paths = paths
         self._settings = settings
         self._themes = Themes(paths.themes)
         self._background: Background | None = guessed(os.environ)
@@ -98,10 +102,16 @@ class LlamaTui(PaintedApp[Farewell]):
         self.keys = KeyTable(KEY_GROUPS, settings.keys(), str(paths.config_file))
         self.main = MainScreen(self.workbench, model, machine, self.keys)
         self._repaint_due = False
+        self.crash: Crash | None = None
 
     def get_default_screen(self) -> MainScreen:
         """The main screen is the first and stays."""
         return self.main
+
+    def on_load(self) -> None:
+        """Hear signals before the terminal is taken."""
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._leave_at_once)
 
     def on_mount(self) -> None:
         """Keys first: they shape the first frame."""
@@ -112,8 +122,6 @@ class LlamaTui(PaintedApp[Farewell]):
             self._settings.problems.append(SettingsError(f"There is no theme {wanted!r}", hint))
         self._settings.problems.extend(self.keys.problems)
         self.set_keymap(self.keys.keymap)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, self._leave_at_once)
 
     def notify(
         self,
@@ -227,6 +235,24 @@ class LlamaTui(PaintedApp[Farewell]):
         """The terminal is gone or the program is asked to end: the engines go on, and what they
         are writing is fetched at the next start."""
         self.exit(Farewell())
+
+    def _handle_exception(self, error: Exception) -> None:
+        """An error that nothing has caught, of a handler, a worker, a timer or a frame. Textual would show
+        the traceback with everybody's variables in it."""
+        if self.crash is None:
+            self.crash = crash(self._paths.crash_log, error.error if isinstance(error, WorkerFailed) else error)
+        super()._handle_exception(error)
+
+    def _fatal_error(self) -> None:
+        self._close_messages_no_wait()
+
+    def panic(self, *renderables: RenderableType) -> None:
+        """End because of an error that Textual has in words only."""
+        if self.crash is None:
+            with self.console.capture() as said:
+                self.console.print(*renderables)
+            self.crash = crash(self._paths.crash_log, RuntimeError("of the user interface"), said.get())
+        self._fatal_error()
 
 
 KEY_GROUPS = (
