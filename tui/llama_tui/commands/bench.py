@@ -146,7 +146,9 @@ class _Bench:
             self._figures.note(f"{problem.message}. {problem.hint}")
         others = Access(paths, settings)
         with _private_folder(paths) as folder:
-            own = Access(dataclasses.replace(paths, runtime=folder, state=folder), settings)
+            own = Access(
+                dataclasses.replace(paths, runtime=folder, state=folder), settings, on_warning=self._figures.note
+            )
             try:
                 file = await own.find(self._given.model)
                 self._figures.begin()
