@@ -103,10 +103,10 @@ class Examples:
         longer += [self._chat(rng, rng.choice(mix.turns)) for _ in range(mix.chats)]
         return grouped(choices, 6), grouped(longer, mix.groups)
 
-    def _draw(self, rng: random.Random, before: Topic | None = None) -> tuple[Topic, list[int]]:
-        """A question, and the topic that answers it after the topic `before`."""
+    def _draw(self, rng: random.Random, before: Topic | None = None, undo: float = 0.25) -> tuple[Topic, list[int]]:
+        """A question, and the topic that answers it after the topic `before`; `undo` is how often it is undone."""
         topic = rng.choices(self.topics, self._weights)[0]
-        if rng.random() < 0.15 if before else topic.id == UNCLEAR and rng.random() < 0.2:
+        if rng.random() < undo if before else topic.id == UNCLEAR and rng.random() < 0.2:
             # What "undo that" asks for follows from the turn before alone.
             topic = self._by_id[(before and before.undo) or UNCLEAR]
             text = self.phrasings.undo(rng)
@@ -128,11 +128,13 @@ class Examples:
         start = self._start(rng) if rng.random() < 0.3 else []
         before = None
         if rng.random() < 0.15:
-            # A turn before, cut off after a few words: a second turn at the price of a first.
+            # A turn before, often cut off after a few words: a second turn at the price of a first.
             before, asked = self._draw(rng)
-            start += asked + self.codec.answer(before.answer)[: rng.randint(1, 9)] + [self.codec.end]
-            start += self.codec.newline
-        topic, ids = self._draw(rng, before)
+            answer = self.codec.answer(before.answer)[:-1]
+            if rng.random() < 0.5:
+                answer = answer[: rng.randint(1, 9)]
+            start += [*asked, *answer, self.codec.end, *self.codec.newline]
+        topic, ids = self._draw(rng, before, undo=0.6)
         opening = self.codec.answer(topic.answer)[0]
         return start + ids, [IGNORE] * (len(start) + len(ids) - 1) + [opening]
 
@@ -150,7 +152,7 @@ class Examples:
                 teach = [True, *[False] * (len(answer) - 1)]
             else:
                 teach = [True] * len(answer)
-            if turns > 1 and last and rng.random() < 0.7:
+            if turns > 1 and last and rng.random() < 0.5:
                 answer, teach = answer[:6], teach[:6]
             ids += question + answer
             learned += [False] * len(question) + teach
