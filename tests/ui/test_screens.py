@@ -160,6 +160,23 @@ def test_help(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path,
         assert snap_compare(program(paths, models=models), terminal_size=size, run_before=keys("f1"))
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_three_loaded(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
+    """What is left on each device is seen below them, however low the screen is."""
+    with contextlib.ExitStack() as engines:
+        for path in (guide_model, models / "llama-3.2-1b-instruct-q8_0.gguf", models / "qwen" / "qwen3-8b-q4_k_m.gguf"):
+            engines.enter_context(ScriptedEngine(paths, path))
+        app = program(paths, models=models)
+
+        async def run(pilot: Pilot[Any]) -> None:
+            await settled(pilot)
+            await until(lambda: sum(engine.state is not None for engine in app.workbench.engines) == 3)
+            app.main.show_engines()
+            await pilot.pause()
+
+        assert snap_compare(app, terminal_size=size, run_before=run)
+
+
 def test_reading(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path) -> None:
     def here(app: LlamaTui) -> bool:
         return app.main.chat.progress.n_past == 1_987
