@@ -530,7 +530,7 @@ async def test_the_screen_is_up_while_folders_are_slow(
         release.wait(30)
         return []
 
-    monkeypatch.setattr("llama_tui.chat.workbench.scan", slow)
+    monkeypatch.setattr("llama_tui.library.scan.scan", slow)
     app = program(paths, "tiny", models, {"max_tokens": 4})
     async with app.run_test(size=(120, 40)) as pilot:
         try:
