@@ -115,6 +115,17 @@ class TestLoading:
         assert [seen[0], seen[-1]] == ["loading", "ready"]
         await pool.close(unload=True)
 
+    async def test_it_gives_way_to_whoever_types(self, pool: Pool, tiny_model: Path) -> None:
+        engine = await pool.acquire("tiny", tiny_model, load_params())
+        await ready(engine)
+        ours = os.getpriority(os.PRIO_PROCESS, 0)
+        tasks = [int(task.name) for task in Path(f"/proc/{engine.pid}/task").iterdir()]
+        assert {os.getpriority(os.PRIO_PROCESS, task) for task in tasks} == {min(19, ours + 3)}
+        group = Path(f"/proc/{engine.pid}/autogroup")
+        if group.exists():
+            assert group.read_text().split()[-1] == str(min(19, ours + 3))
+        await pool.close(unload=True)
+
     async def test_a_prompt_that_fits_to_the_token(self, pool: Pool, tiny_model: Path) -> None:
         from llama_tui.engine.protocol import Message
         from llama_tui.errors import ContextOverflow

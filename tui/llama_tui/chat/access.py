@@ -26,9 +26,9 @@ _NOBODY_TO_ASK = 'context_full = "ask" can ask in the chat alone; here it must b
 
 
 class Access:
-    """Finds models, loads them, and asks them. `on_warning` is told, once of each engine, what it was
-    asked for and cannot do. Belongs to the event loop that is running when it is made; `close` must be
-    awaited at the end."""
+    """Finds models, loads them, and asks them. `on_warning` is told, once of each model, what it was
+    asked for and cannot do, and of a GPU that it could use and does not. Belongs to the event loop that
+    is running when it is made; `close` must be awaited at the end."""
 
     def __init__(
         self,
@@ -41,8 +41,9 @@ class Access:
         self._settings = settings
         self._headers = Headers()
         self._on_warning = on_warning
-        self._warned: set[int] = set()
-        self._pool = Pool(paths, on_change, Room(machine or Machine(), self._headers))
+        self._warned: set[str] = set()
+        self._machine = machine or Machine()
+        self._pool = Pool(paths, on_change, Room(self._machine, self._headers))
 
     # Models
 
@@ -91,10 +92,24 @@ class Access:
         idle_timeout = given.get("idle_timeout")
         if isinstance(idle_timeout, int | float) and idle_timeout != engine.spec.params["idle_timeout"]:
             await engine.configure(float(idle_timeout))
-        if engine.warning and engine.pid not in self._warned:
-            self._warned.add(engine.pid)
-            self._on_warning(engine.warning)
+        warning = engine.warning or await self._gpu_unused(file, engine, given)
+        if warning and warning not in self._warned:
+            self._warned.add(warning)
+            self._on_warning(warning)
         return engine
+
+    async def _gpu_unused(self, file: ModelFile, engine: Engine, given: Values) -> str:
+        """That a GPU is there, where a model is loaded without it because nobody has said how many
+        layers it shall have; "" where that is not so."""
+        setting = self._settings.resolve(file.name)["n_gpu_layers"]
+        unsaid = setting.origin == "default" and setting.value == 0 and "n_gpu_layers" not in given
+        if not unsaid or file.builtin or not engine.started_here:
+            return ""
+        gpu = await asyncio.to_thread(self._machine.usable_gpu)
+        return gpu and (
+            f"{gpu} is there and llama.cpp can use it, but n_gpu_layers is 0, so {file.name} runs on the CPU: "
+            '"auto" puts as many layers on it as fit.'
+        )
 
     async def ask(
         self,

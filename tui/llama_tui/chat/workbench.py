@@ -22,7 +22,6 @@ from llama_tui.engine.pool import Parting, Pool
 from llama_tui.engine.room import Policy, Room
 from llama_tui.errors import ContextOverflow, EngineError, LlamaTuiError, ModelNameError, NoRoom, Offer
 from llama_tui.library import names
-from llama_tui.library.fit import RAM
 from llama_tui.library.gguf import read_header
 from llama_tui.library.scan import Headers, ModelFile, all_models, builtin, describe
 from llama_tui.paths import Paths
@@ -264,9 +263,7 @@ class Workbench:
         setting, engine = self.resolved()["n_gpu_layers"], self.engine
         if setting.origin != "default" or setting.value != 0 or not engine or not self.current or self.current.builtin:
             return ""
-        if not await asyncio.to_thread(self._machine.backends):
-            return ""
-        return next((device.label for device in await asyncio.to_thread(self._machine.read) if device.name != RAM), "")
+        return await asyncio.to_thread(self._machine.usable_gpu)
 
     # The conversation
 

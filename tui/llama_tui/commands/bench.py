@@ -142,7 +142,8 @@ class _Bench:
         for problem in settings.problems:
             self._figures.note(f"{problem.message}. {problem.hint}")
         with _private_folder(paths) as folder:
-            ours = Access(dataclasses.replace(paths, runtime=folder, state=folder), settings)
+            private_paths = dataclasses.replace(paths, runtime=folder, state=folder)
+            ours = Access(private_paths, settings, on_warning=self._figures.note)
             async with closing(Access(paths, settings)) as others, closing(ours, unload=True) as own:
                 file = await own.find(self._given.model)
                 self._figures.begin()

@@ -39,9 +39,9 @@ class Commands(Provider):
                     await app.main.run_action(action)
 
                 yield binding.description[:1].upper() + binding.description[1:], keys, run
-        for name in app.theme_descriptions:
+        for name in app.theme_names:
 
             def use(theme: str = name) -> None:
                 app.use_theme(theme)
 
-            yield f"Theme: {name}", "in use" if name == app.theme else "", use
+            yield f"Theme: {name}", "in use" if name == app.wanted_theme else "", use
