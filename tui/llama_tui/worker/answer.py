@@ -30,7 +30,6 @@ from llama_tui.worker.sampler import Sampler, biases_of
 from llama_tui.worker.text import AnswerText, Said
 from llama_tui.worker.toolformat import Format
 from llama_tui.worker.toolgrammar import calls_grammar, either
-from llama_tui.worker.toolmarks import marks_of
 from llama_tui.worker.tools import CallReader
 
 _PROGRESS_SECONDS = 0.1
@@ -158,7 +157,7 @@ def _constraint(
         if grammar:
             calls = either(grammar, calls)
         else:
-            begins_with = model.token_of(marks_of(format.before)[:1])
+            begins_with = model.opening_token(format.before)
             if begins_with is None:
                 return "", None  # where a call begins cannot be told from what is said
     check(calls)
