@@ -19,7 +19,7 @@ from llama_tui.worker import binding
 from llama_tui.worker.binding import llama
 from llama_tui.worker.gbnf import check
 from llama_tui.worker.toolformat import Format
-from llama_tui.worker.toolgrammar import calls_grammar
+from llama_tui.worker.toolgrammar import after_thought, calls_grammar, either, in_final
 from tests.conftest import CORPUS
 from tests.unit.test_tools import CALLS, INVENTED, TOOLS, Called, Shown, invented, read
 
@@ -130,6 +130,25 @@ def test_it_takes_what_the_template_writes_of_a_call_and_nothing_else(judge: Jud
     assert judge.takes(one, written)
     two = called_by(shown, CALLS["two"])[1]
     assert two == written or not judge.takes(one, two)
+
+
+def test_a_thought_may_come_before_a_call_that_a_header_addresses(judge: Judge) -> None:
+    shown = shown_of("openai-gpt-oss-120b")
+    prompt, written = called_by(shown, CALLS["one"])
+    calls, _ = forced(shown, prompt)
+    thought = "<|channel|>analysis<|message|>Is a < b? <Yes>.<|end|><|start|>assistant"
+    grammar = after_thought(calls)
+    assert judge.takes(grammar, written)
+    assert judge.takes(grammar, thought + written)
+    assert not judge.takes(grammar, thought)
+    assert not judge.takes(grammar, thought + thought + written)
+    assert read(shown.formats, [thought + written], prompt, shown.marks) == (CALLS["one"], "")
+    grammar = after_thought(either(in_final('root ::= "yes" | no\nno ::= "no"'), calls))
+    final = "<|channel|>final<|message|>"
+    for words in (f"{final}yes", f"{thought}{final}no", written, thought + written):
+        assert judge.takes(grammar, words), words
+    for words in (f"{final}maybe", "yes", final + written, f"{final}yes{written}"):
+        assert not judge.takes(grammar, words), words
 
 
 TEXTS = st.text(st.sampled_from("ab 5é漢'\"<>|/)}],:=-\n"), max_size=8)

@@ -17,6 +17,10 @@ from llama_tui.worker.toolvalues import resolved, types_of
 
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|[A-Za-z][A-Za-z0-9-]*')
 
+_ANALYSIS = ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant")
+_FINAL = "<|channel|>final<|message|>"
+"""Where calls are addressed in headers: a thought up to the next segment, and the answer's header."""
+
 
 def calls_grammar(
     formats: Sequence[Format], tools: Sequence[Mapping[str, Any]], choice: ToolChoice, prompt: str
@@ -48,6 +52,18 @@ def calls_grammar(
 def either(first: str, second: str) -> str:
     """A grammar of what one of two allows."""
     return "\n".join(["root ::= a-root | b-root", _renamed(first, "a-"), _renamed(second, "b-")])
+
+
+def in_final(grammar: str) -> str:
+    """A grammar of what stands in the last segment of an answer that has segments with headers."""
+    return "\n".join([f"root ::= {text(_FINAL)} f-root", _renamed(grammar, "f-")])
+
+
+def after_thought(grammar: str) -> str:
+    """A grammar of what follows a segment with the model's thoughts, or stands alone."""
+    begin, end = _ANALYSIS
+    thought = f"({text(begin)} {until(end)} {text(end)})?"
+    return "\n".join([f"root ::= {thought} s-root", _renamed(grammar, "s-")])
 
 
 def _can_be_forced(format: Format) -> bool:
