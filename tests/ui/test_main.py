@@ -24,6 +24,7 @@ from llama_tui.paths import Paths
 from llama_tui.settings.params import defaults
 from llama_tui.settings.values import Value
 from llama_tui.ui.app import Farewell, LlamaTui
+from llama_tui.ui.input import BackgroundTold
 from llama_tui.ui.present import footer_of
 from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.context import ContextScreen
@@ -480,11 +481,19 @@ async def test_themes_are_seen_live_and_kept_only_by_enter(paths: Paths, models:
         await pilot.press("f9")
         await until(lambda: isinstance(app.screen, ThemeList))
         await pilot.press("down")
-        await until(lambda: app.theme == "sixteen")
+        await until(lambda: app.theme == "contrast")
+        app.post_message(BackgroundTold("light"))
+        await pilot.pause()
+        assert app.theme == "contrast"
         await pilot.press("escape")
-        await until(lambda: app.screen is app.main and app.theme == "night")
+        await until(lambda: app.screen is app.main and app.theme == "dawn")
+        app.post_message(BackgroundTold("dark"))
+        await until(lambda: app.theme == "night")
         await pilot.press("f9", *"moss", "enter")
         await until(lambda: app.screen is app.main and app.theme == "moss")
+        app.post_message(BackgroundTold("light"))
+        await pilot.pause()
+        assert app.theme == "moss"
     assert program(paths, "tiny", models).workbench.settings.values()["theme"] == "moss"
 
 

@@ -16,9 +16,9 @@ from llama_tui.engine.room import Policy, Room
 from llama_tui.engine.silent import SilentEngine
 from llama_tui.errors import BadModelFile, ContextOverflow, EngineError
 from llama_tui.library import names
-from llama_tui.library.scan import Headers, ModelFile, builtin, describe, scan
+from llama_tui.library.scan import Headers, ModelFile, all_models
 from llama_tui.paths import Paths
-from llama_tui.settings.params import BY_NAME, sampling
+from llama_tui.settings.params import loading, sampling
 from llama_tui.settings.store import SettingsStore
 from llama_tui.settings.values import Value, Values
 
@@ -49,23 +49,14 @@ class Access:
 
     async def find(self, name: str) -> ModelFile:
         """The model of that name; raises `ModelNameError`, or `BadModelFile` for one that is unusable."""
-        file = await asyncio.to_thread(self._find, name)
+        file = await asyncio.to_thread(names.named, name, self._settings.model_dirs(), self._headers)
         if file.problem:
             raise BadModelFile(f"{file.name}: {file.problem}", file.hint)
         return file
 
-    def _find(self, name: str) -> ModelFile:
-        folders = self._settings.model_dirs()
-        path = names.resolve(name, folders)
-        return describe(path, names.canonical(path, folders), self._headers)
-
     async def files(self) -> list[ModelFile]:
         """Every model of the model folders, the built-in one last."""
-        return await asyncio.to_thread(self._files)
-
-    def _files(self) -> list[ModelFile]:
-        guide = builtin(self._headers)
-        return [*scan(self._settings.model_dirs(), self._headers), *([guide] if guide else [])]
+        return await asyncio.to_thread(all_models, self._settings.model_dirs(), self._headers)
 
     def values(self, file: ModelFile, given: Values) -> dict[str, Value]:
         """Every parameter for a model: what the settings say, and above it what is given."""
@@ -94,12 +85,10 @@ class Access:
         Raises `NoRoom` where there is no room for it, `LlamaTuiError` where none can be started.
         """
         values = self.values(file, given)
-        load = {name: values[name] for name, param in BY_NAME.items() if param.kind == "load"}
-        policy = Policy.of(values)
         if replace:
             await self.running()  # with their states: a pin is handed on
         acquire = self._pool.replace if replace else self._pool.acquire
-        engine = await acquire(file.name, file.path, load, policy)
+        engine = await acquire(file.name, file.path, loading(values), Policy.of(values))
         idle_timeout = given.get("idle_timeout")
         if isinstance(idle_timeout, int | float) and idle_timeout != engine.spec.params["idle_timeout"]:
             await engine.configure(float(idle_timeout))
