@@ -56,7 +56,7 @@ class Workbench:
         self.problems: list[LlamaTuiError] = []
         self._paths = paths
         self._headers = Headers()
-        self._machine = machine
+        self.machine = machine
         self._pool = Pool(paths, lambda _engine: on_change(), Room(machine, self._headers))
         self._on_change = on_change
         self._choose = choose
@@ -271,9 +271,9 @@ class Workbench:
         setting, engine = self.resolved()["n_gpu_layers"], self.engine
         if setting.origin != "default" or setting.value != 0 or not engine or not self.current or self.current.builtin:
             return ""
-        if not await asyncio.to_thread(self._machine.backends):
+        if not await asyncio.to_thread(self.machine.backends):
             return ""
-        return next((device.label for device in await asyncio.to_thread(self._machine.read) if device.name != RAM), "")
+        return next((device.label for device in await asyncio.to_thread(self.machine.read) if device.name != RAM), "")
 
     # The conversation
 

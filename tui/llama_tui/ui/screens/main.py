@@ -4,36 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
-from typing import ClassVar, Literal, cast
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from textual import events, on, work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from llama_tui.chat.conversation import Conversation
 from llama_tui.chat.events import ChatEvent, SendRefused, TurnEnded
-from llama_tui.chat.session import ChatSession
-from llama_tui.chat.workbench import Workbench
-from llama_tui.engine.devices import Machine
-from llama_tui.engine.engine import Engine
 from llama_tui.errors import LlamaTuiError
-from llama_tui.library.scan import ModelFile
-from llama_tui.settings.values import Value
 from llama_tui.ui import clipboard
 from llama_tui.ui.bindings import KeyTable, short_key
-from llama_tui.ui.screens.chats import ChatList
-from llama_tui.ui.screens.context import ContextScreen
-from llama_tui.ui.screens.help import HelpScreen
-from llama_tui.ui.screens.logs import LogScreen
-from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.widgets.chat import ChatPane
 from llama_tui.ui.widgets.form import ParameterForm
 from llama_tui.ui.widgets.models import ModelList
 from llama_tui.ui.widgets.panes import Panes
 from llama_tui.ui.widgets.side import SidePane
 from llama_tui.ui.widgets.status import StatusLine, status_of
+
+if TYPE_CHECKING:
+    from llama_tui.chat.conversation import Conversation
+    from llama_tui.chat.session import ChatSession
+    from llama_tui.chat.workbench import Workbench
+    from llama_tui.engine.engine import Engine
+    from llama_tui.library.scan import ModelFile
+    from llama_tui.settings.values import Value
+    from llama_tui.ui.screens.switcher import ModelSwitcher
 
 _FINISH_SECONDS = 2.0
 
@@ -63,25 +60,30 @@ class MainScreen(Screen[None]):
         Binding("f1", "help", "every key", id="app.help", priority=True),
     ]
 
-    def __init__(self, workbench: Workbench, model: str | None, machine: Machine, keys: KeyTable) -> None:
+    def __init__(self, workbench: Callable[[], Workbench], model: str | None, keys: KeyTable) -> None:
         super().__init__()
-        self.workbench = workbench
+        self._workbench = workbench
         self._named = model
-        self._machine = machine
         self._keys = keys
         self._open = asyncio.Event()
         self._told_of: Engine | None = None
         self._told_of_gpu = False
         self._warned_of = 0
+        self._switcher: ModelSwitcher | None = None
 
     def compose(self) -> ComposeResult:
         """Three panes above a line."""
-        yield Panes(self.workbench, self._machine, self._keys)
+        yield Panes(self._workbench, self._keys)
         yield StatusLine()
 
     @property
     def _app(self) -> App[object]:
         return cast("App[object]", self.app)  # pyright: ignore[reportUnknownMemberType]
+
+    @property
+    def workbench(self) -> Workbench:
+        """What the keys are turned into calls of; the first use makes it."""
+        return self._workbench()
 
     # Beginning
 
@@ -160,8 +162,8 @@ class MainScreen(Screen[None]):
         if not self._open.is_set():
             return
         self.side.show()
-        if isinstance(self._app.screen, ModelSwitcher):
-            self._app.screen.show(self.side.rows())
+        if self._switcher is not None and self._switcher is self._app.screen:
+            self._switcher.show(self.side.rows())
         self._tell_of_engine()
         self.show_settings()
 
@@ -228,6 +230,8 @@ class MainScreen(Screen[None]):
     @work(group="context", exclusive=True)
     async def _make_room(self, conversation: Conversation, refused: SendRefused) -> None:
         """Ask what to leave out of a conversation that does not fit, and send again what was refused."""
+        from llama_tui.ui.screens.context import ContextScreen
+
         workbench, prompt = self.workbench, self.chat.prompt
         screen = ContextScreen(refused.error, workbench.larger_context(refused.error), self._keys)
         choice = await self._app.push_screen_wait(screen)
@@ -305,6 +309,8 @@ class MainScreen(Screen[None]):
     @work(group="chats", exclusive=True)
     async def action_chats(self) -> None:
         """Choose an earlier conversation."""
+        from llama_tui.ui.screens.chats import ChatList
+
         await self._open.wait()
         chosen = await self._app.push_screen_wait(ChatList(self.workbench, self._keys))
         if chosen and chosen != self.workbench.conversation.id:
@@ -329,7 +335,10 @@ class MainScreen(Screen[None]):
 
     def action_switch_model(self) -> None:
         """Choose a model and load it. The screen is there at once: letters that follow are its own."""
-        self._app.push_screen(ModelSwitcher(self.side.rows(), self.side.unload, self._keys), self._switched)
+        from llama_tui.ui.screens.switcher import ModelSwitcher
+
+        self._switcher = ModelSwitcher(self.side.rows(), self.side.unload, self._keys)
+        self._app.push_screen(self._switcher, self._switched)
 
     def _switched(self, chosen: ModelFile | None) -> None:
         if chosen:
@@ -376,7 +385,7 @@ class MainScreen(Screen[None]):
             return
         await self._set("n_gpu_layers", None)
         self.load("again")
-        if not await asyncio.to_thread(self._machine.backends):
+        if not await asyncio.to_thread(self.workbench.machine.backends):
             self.chat.notice(
                 "The installed llama.cpp is built without GPU support: auto is 0 layers. "
                 "`llama-tui doctor` says how to build it for a GPU."
@@ -415,8 +424,12 @@ class MainScreen(Screen[None]):
 
     def action_logs(self) -> None:
         """What engines print, why one died, and what is wrong with the settings."""
+        from llama_tui.ui.screens.logs import LogScreen
+
         self._app.push_screen(LogScreen(self.workbench, self._keys))
 
     def action_help(self) -> None:
         """Every key."""
+        from llama_tui.ui.screens.help import HelpScreen
+
         self._app.push_screen(HelpScreen(self._keys))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from textual.app import RenderResult
 from textual.content import Content
@@ -10,10 +11,13 @@ from textual.geometry import Region
 from textual.widget import Widget
 
 from llama_tui.control import one_line
-from llama_tui.engine.devices import DeviceMemory, on_device
-from llama_tui.engine.engine import Engine
+from llama_tui.engine.devices import on_device
 from llama_tui.library.units import short_size
 from llama_tui.ui.text import column
+
+if TYPE_CHECKING:
+    from llama_tui.engine.devices import DeviceMemory
+    from llama_tui.engine.engine import Engine
 
 _FULL, _TRACK = "█", "░"
 

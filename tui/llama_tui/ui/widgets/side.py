@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from llama_tui.chat.workbench import Workbench
 from llama_tui.control import one_line
-from llama_tui.engine.devices import DeviceMemory, Machine
 from llama_tui.errors import EngineError
-from llama_tui.library.scan import ModelFile
 from llama_tui.ui.widgets.loaded import LoadedPane
 from llama_tui.ui.widgets.models import ModelList, ModelPane, ModelRow, model_row
+
+if TYPE_CHECKING:
+    from llama_tui.chat.workbench import Workbench
+    from llama_tui.engine.devices import DeviceMemory
+    from llama_tui.library.scan import ModelFile
 
 _READOUT_SECONDS = 1.0
 _DISCOVER_EVERY = 3
@@ -24,10 +28,9 @@ class SidePane(Vertical):
     """Shows the engines and carries out what concerns an engine alone; which model to talk to is
     the screen's business."""
 
-    def __init__(self, workbench: Workbench, machine: Machine) -> None:
+    def __init__(self, workbench: Callable[[], Workbench]) -> None:
         super().__init__(id="side")
-        self._workbench = workbench
-        self._machine = machine
+        self._bench = workbench
         self._devices: list[DeviceMemory] = []
         self._ticks = 0
 
@@ -35,6 +38,10 @@ class SidePane(Vertical):
         """The list above the readout."""
         yield ModelPane()
         yield LoadedPane()
+
+    @property
+    def _workbench(self) -> Workbench:
+        return self._bench()
 
     def begin(self) -> None:
         """Look at the engines and the devices now, and once a second from now on."""
@@ -66,7 +73,7 @@ class SidePane(Vertical):
         if self._ticks % _DISCOVER_EVERY == 0:
             await self._workbench.discover()
         if self.display:
-            self._devices = await asyncio.to_thread(self._machine.read)
+            self._devices = await asyncio.to_thread(self._workbench.machine.read)
             self._show_loaded()
 
     @on(ModelList.UnloadRequested)
