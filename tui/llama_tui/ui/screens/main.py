@@ -94,13 +94,18 @@ class MainScreen(Screen[None]):
     @work(group="begin")
     async def _begin(self) -> None:
         workbench = self.workbench
-        self._panes.fit(self.size.width)
         problems = await workbench.open(self._named)
         self.show_conversation()
         for problem in problems:
             self.chat.tell(problem)
         self.show_settings()
         self._open.set()
+        self.call_after_refresh(self._go_on)
+
+    @work(group="begin")
+    async def _go_on(self) -> None:
+        """What is not on the screen yet, once the conversation is."""
+        workbench = self.workbench
         if workbench.current and (self._named or workbench.current.builtin):
             self.load()
         self.side.begin()
@@ -185,9 +190,12 @@ class MainScreen(Screen[None]):
     # Time and place
 
     def on_resize(self, event: events.Resize) -> None:
-        """Fold what does not fit; the first size may come before the panes are there."""
+        """Fold what does not fit. Textual tells a size more than once; what is laid out for it is left as it is."""
         for panes in self.query(Panes):
-            panes.fit(event.size.width)
+            if panes.container_size == event.size:
+                event.prevent_default()
+            else:
+                panes.fit(event.size.width)
 
     def action_toggle_models(self) -> None:
         """Show or fold the models pane."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llama_tui.engine.engine import Engine
 
 _FULL, _TRACK = "█", "░"
+_NOTHING = Content.styled("nothing loaded", "$text-muted")
 
 
 class LoadedPane(Widget):
@@ -30,7 +31,7 @@ class LoadedPane(Widget):
         self._engines: tuple[Engine, ...] = ()
         self._devices: tuple[DeviceMemory, ...] = ()
         self._current: Engine | None = None
-        self._lines: list[Content] = []
+        self._lines = [_NOTHING]
 
     def on_mount(self) -> None:
         """Name the pane."""
@@ -66,7 +67,7 @@ class LoadedPane(Widget):
         for engine in self._engines:
             lines += _engine_lines(engine, width, current=engine is self._current)
         if not lines:
-            lines.append(Content.styled("nothing loaded", "$text-muted"))
+            lines.append(_NOTHING)
         if self._devices:
             lines.append(Content(""))
         for device in self._devices:

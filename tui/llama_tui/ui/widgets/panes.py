@@ -36,6 +36,10 @@ class Panes(Container):
         yield ChatPane(self._keys)
         yield ParameterForm(self._keys)
 
+    def on_mount(self) -> None:
+        """The first frame has no pane that the second folds."""
+        self.fit(self.app.size.width)
+
     @property
     def side(self) -> SidePane:
         """The left pane."""
@@ -59,7 +63,8 @@ class Panes(Container):
         for pane, narrow in ((self.side, width < SIDE_FOLDS_BELOW), (self.form, width < FORM_FOLDS_BELOW)):
             if pane.has_class("-overlay") != narrow or not self._arranged:
                 pane.set_class(narrow, "-overlay")
-                pane.display = not narrow
+                if pane.display == narrow:
+                    pane.display = not narrow
         self._arranged = True
 
     def toggle_side(self) -> None:
