@@ -59,6 +59,10 @@ class Terminal:
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.screen.resize(rows, columns)
 
+    def attributes(self) -> list[object]:
+        """How the terminal treats what is typed."""
+        return termios.tcgetattr(self._fd)
+
     def send(self, keys: str) -> None:
         """Press keys."""
         os.write(self._fd, keys.encode())

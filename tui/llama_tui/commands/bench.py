@@ -14,6 +14,7 @@ from pathlib import Path
 
 from llama_tui.chat.access import Access
 from llama_tui.chat.trial import trial
+from llama_tui.commands.engines import closing
 from llama_tui.commands.figures import Figures, Result
 from llama_tui.commands.flags import add_parameters, combinations
 from llama_tui.commands.shell import EXITS, Exit, command, compose, exit_code, report
@@ -144,18 +145,15 @@ class _Bench:
         paths, settings = compose(flags)
         for problem in settings.problems:
             self._figures.note(f"{problem.message}. {problem.hint}")
-        others = Access(paths, settings)
         with _private_folder(paths) as folder:
-            own = Access(dataclasses.replace(paths, runtime=folder, state=folder), settings)
-            try:
+            private_paths = dataclasses.replace(paths, runtime=folder, state=folder)
+            ours = Access(private_paths, settings, on_warning=self._figures.note)
+            async with closing(Access(paths, settings)) as others, closing(ours, unload=True) as own:
                 file = await own.find(self._given.model)
                 self._figures.begin()
                 for number, result in enumerate(self._results, 1):
                     await self._measure(own, others, file, result, f"{number}/{len(self._results)}")
                     self._show(result)
-            finally:
-                await own.close(unload=True)
-                await others.close(unload=False)
 
     async def _measure(self, own: Access, others: Access, file: ModelFile, result: Result, place: str) -> None:
         given = self._given

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
 
 from llama_tui.chat.access import Access
 from llama_tui.engine.engine import Engine
@@ -111,6 +112,15 @@ def matching(engines: Sequence[Found], wanted: str) -> list[Found]:
         names = ", ".join(f"{engine.spec.name} ({engine.pid})" for engine in engines)
         raise ModelNameError(f'No engine runs "{wanted}"', f"Running: {names}." if names else "None is running.")
     return found
+
+
+@contextlib.asynccontextmanager
+async def closing(access: Access, *, unload: bool = False) -> AsyncGenerator[Access]:
+    """Lets go of the engines at the end, however it comes; with `unload`, ends those that were started here."""
+    try:
+        yield access
+    finally:
+        await access.close(unload=unload)
 
 
 async def running(access: Access) -> list[Found]:

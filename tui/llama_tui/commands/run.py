@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from llama_tui.chat.access import Access
+from llama_tui.commands.engines import closing
 from llama_tui.commands.flags import add_parameters, parameters
 from llama_tui.commands.output import Narrator, Outlet
 from llama_tui.commands.shell import EXITS, Exit, command, compose, exit_code, report
@@ -151,7 +152,7 @@ class _Run:
         for problem in settings.problems:
             self._narrator.warn(f"{problem.message}. {problem.hint}")
         access = Access(paths, settings, self._engine_changed, on_warning=self._narrator.warn)
-        try:
+        async with closing(access, unload=self._unload):
             file = await access.find(self._model)
             engine = await access.engine(file, self._given, replace=self._replace)
             if engine.spec.params["n_gpu_layers"] is None:
@@ -165,8 +166,6 @@ class _Run:
                         self._outlet.end_line()
                         await self._outlet.drain()
                         self._narrator.line(_figures(event, self._started))
-        finally:
-            await access.close(unload=self._unload)
         return Exit.OK
 
     def _engine_changed(self, engine: Engine) -> None:

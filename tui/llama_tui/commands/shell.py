@@ -7,7 +7,7 @@ import enum
 import os
 from collections.abc import Sequence
 
-from llama_tui.commands.output import say
+from llama_tui.commands.output import cells, column, say
 from llama_tui.errors import (
     BadModelFile,
     ContextOverflow,
@@ -102,9 +102,9 @@ def exit_code(error: LlamaTuiError) -> Exit:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[str] = frozenset()) -> str:
     """Columns under their heads; those of `right` aligned to the right, as figures are."""
-    widths = [max(len(row[place]) for row in [heads, *rows]) for place in range(len(heads))]
+    widths = [max(cells(row[place]) for row in [heads, *rows]) for place in range(len(heads))]
     lines: list[str] = []
     for row in [heads, *rows]:
-        cells = zip(heads, row, widths, strict=True)
-        lines.append("  ".join(f"{cell:>{w}}" if head in right else f"{cell:<{w}}" for head, cell, w in cells).rstrip())
+        columns = zip(heads, row, widths, strict=True)
+        lines.append("  ".join(column(text, width, right=head in right) for head, text, width in columns).rstrip())
     return "\n".join(lines)

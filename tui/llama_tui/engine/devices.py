@@ -99,6 +99,11 @@ class Machine:
             return tuple(sorted(name.removeprefix("ggml-") for name in names if not name.startswith(_NO_GPU)))
         return ()
 
+    def usable_gpu(self) -> str:
+        """What to call the first GPU that is there and that the installed llama.cpp was built for; ""
+        where there is none. To be called in a thread."""
+        return next((device.label for device in self.read()[1:]), "") if self.backends() else ""
+
 
 def visible(devices: list[Any], variable: str | None) -> list[Any]:
     """The devices that CUDA_VISIBLE_DEVICES leaves, in its order; a list of UUIDs leaves all, since

@@ -9,13 +9,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import Struct
+from rich.console import RenderableType
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.notifications import SeverityLevel
 from textual.theme import Theme
+from textual.worker import WorkerFailed
 
 from llama_tui.background import Background, guessed
 from llama_tui.control import sanitize
+from llama_tui.crash import Crash, crash
 from llama_tui.errors import NoRoom, Offer, SettingsError
 from llama_tui.paths import Paths
 from llama_tui.settings.store import SettingsStore
@@ -83,6 +86,7 @@ class LlamaTui(PaintedApp[Farewell]):
         self, paths: Paths, settings: SettingsStore, model: str | None = None, machine: Machine | None = None
     ) -> None:
         values = settings.values()
+        self._paths = paths
         self._settings = settings
         self._themes = Themes(paths.themes)
         self._background: Background | None = guessed(os.environ)
@@ -98,6 +102,7 @@ class LlamaTui(PaintedApp[Farewell]):
         self.main = MainScreen(lambda: self.workbench, model, self.keys)
         self._theme_list: ThemeList | None = None
         self._repaint_due = False
+        self.crash: Crash | None = None
 
     @cached_property
     def workbench(self) -> Workbench:
@@ -113,6 +118,11 @@ class LlamaTui(PaintedApp[Farewell]):
         """The main screen is the first and stays."""
         return self.main
 
+    def on_load(self) -> None:
+        """Hear signals before the terminal is taken."""
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._leave_at_once)
+
     def on_mount(self) -> None:
         """Keys first: they shape the first frame."""
         self._settings.problems.extend(self._themes.problems)
@@ -122,8 +132,6 @@ class LlamaTui(PaintedApp[Farewell]):
             self._settings.problems.append(SettingsError(f"There is no theme {wanted!r}", hint))
         self._settings.problems.extend(self.keys.problems)
         self.set_keymap(self.keys.keymap)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, self._leave_at_once)
 
     def notify(
         self,
@@ -241,6 +249,24 @@ class LlamaTui(PaintedApp[Farewell]):
         """The terminal is gone or the program is asked to end: the engines go on, and what they
         are writing is fetched at the next start."""
         self.exit(Farewell())
+
+    def _handle_exception(self, error: Exception) -> None:
+        """An error that nothing has caught, of a handler, a worker, a timer or a frame. Textual would show
+        the traceback with everybody's variables in it."""
+        if self.crash is None:
+            self.crash = crash(self._paths.crash_log, error.error if isinstance(error, WorkerFailed) else error)
+        super()._handle_exception(error)
+
+    def _fatal_error(self) -> None:
+        self._close_messages_no_wait()
+
+    def panic(self, *renderables: RenderableType) -> None:
+        """End because of an error that Textual has in words only."""
+        if self.crash is None:
+            with self.console.capture() as said:
+                self.console.print(*renderables)
+            self.crash = crash(self._paths.crash_log, RuntimeError("of the user interface"), said.get())
+        self._fatal_error()
 
 
 FIRST_KEYS = (

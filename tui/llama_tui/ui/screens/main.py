@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
@@ -105,6 +106,10 @@ class MainScreen(Screen[None]):
     @work(group="begin")
     async def _go_on(self) -> None:
         """What is not on the screen yet, once the conversation is."""
+        if not gc.isenabled():
+            # The command line has put it off until now; what has been made by now stays.
+            gc.freeze()
+            gc.enable()
         workbench = self.workbench
         if workbench.current and (self._named or workbench.current.builtin):
             self.load()
@@ -166,9 +171,10 @@ class MainScreen(Screen[None]):
         """Show what engines do: in the list, in the switcher, in the readout, in the line below."""
         if not self._open.is_set():
             return
-        self.side.show()
+        rows = self.side.rows()
+        self.side.show(rows)
         if self._switcher is not None and self._switcher is self._app.screen:
-            self._switcher.show(self.side.rows())
+            self._switcher.show(rows)
         self._tell_of_engine()
         self.show_settings()
 

@@ -38,7 +38,7 @@ class Panes(Container):
 
     def on_mount(self) -> None:
         """The first frame has no pane that the second folds."""
-        self.fit(self.app.size.width)
+        self.fit(self.screen.size.width)
 
     @property
     def side(self) -> SidePane:
