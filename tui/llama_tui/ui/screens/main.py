@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from llama_tui.chat.workbench import Workbench
     from llama_tui.engine.engine import Engine
     from llama_tui.library.scan import ModelFile
-    from llama_tui.settings.values import Value
+    from llama_tui.settings.values import Value, Values
     from llama_tui.ui.screens.switcher import ModelSwitcher
 
 _FINISH_SECONDS = 2.0
@@ -71,6 +71,7 @@ class MainScreen(Screen[None]):
         self._told_of_gpu = False
         self._warned_of = 0
         self._switcher: ModelSwitcher | None = None
+        self._shown: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
         """Three panes above a line."""
@@ -162,10 +163,20 @@ class MainScreen(Screen[None]):
 
     def show_settings(self) -> None:
         """Show the values that hold for the chosen model."""
-        engine = self.workbench.engine
-        running = engine.spec.params if engine and engine.alive else None
-        self._panes.form.show(self.workbench.resolved(), running, self.workbench.below())
+        self._shown = self._settings_shown()
+        self._panes.form.show(self.workbench.resolved(), self._loaded_with, self.workbench.below())
         self._show_status()
+
+    @property
+    def _loaded_with(self) -> Values | None:
+        """What the chosen model was loaded with, if it is loaded."""
+        engine = self.workbench.engine
+        return engine.spec.params if engine and engine.alive else None
+
+    def _settings_shown(self) -> tuple[object, ...]:
+        """What the form follows from: it is asked for whenever an engine says something, once a second."""
+        workbench = self.workbench
+        return (workbench.settings.revision, workbench.current and workbench.current.name, self._loaded_with)
 
     def show_engines(self) -> None:
         """Show what engines do: in the list, in the switcher, in the readout, in the line below."""
@@ -176,7 +187,10 @@ class MainScreen(Screen[None]):
         if self._switcher is not None and self._switcher is self._app.screen:
             self._switcher.show(rows)
         self._tell_of_engine()
-        self.show_settings()
+        if self._shown == self._settings_shown():
+            self._show_status()
+        else:
+            self.show_settings()
 
     def _tell_of_engine(self) -> None:
         """Put the end of the chosen model's engine into the log, unless an answer tells of it."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.timer import Timer
 
 from llama_tui.control import one_line
 from llama_tui.errors import EngineError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from llama_tui.library.scan import ModelFile
 
 _READOUT_SECONDS = 1.0
-_DISCOVER_EVERY = 3
+_DISCOVER_SECONDS = 3.0
 
 
 class SidePane(Vertical):
@@ -32,7 +33,7 @@ class SidePane(Vertical):
         super().__init__(id="side")
         self._bench = workbench
         self._devices: list[DeviceMemory] = []
-        self._ticks = 0
+        self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """The list above the readout."""
@@ -44,9 +45,22 @@ class SidePane(Vertical):
         return self._bench()
 
     def begin(self) -> None:
-        """Look at the engines and the devices now, and once a second from now on."""
-        self.set_interval(_READOUT_SECONDS, self._tick)
-        self._tick()
+        """Look for engines from now on, and at the devices as long as they are shown."""
+        self.set_interval(_DISCOVER_SECONDS, self._discover)
+        self._timer = self.set_interval(_READOUT_SECONDS, self._read, pause=not self.display)
+        if self.display:
+            self._read()
+
+    def on_show(self) -> None:
+        """What stands here is read again."""
+        if self._timer:
+            self._read()
+            self._timer.resume()
+
+    def on_hide(self) -> None:
+        """Nobody looks: nothing is read."""
+        if self._timer:
+            self._timer.pause()
 
     @property
     def models(self) -> ModelList:
@@ -65,16 +79,17 @@ class SidePane(Vertical):
         self._show_loaded()
 
     def _show_loaded(self) -> None:
-        self.query_one(LoadedPane).show(self._workbench.engines, self._devices, self._workbench.engine)
+        if self.display:
+            self.query_one(LoadedPane).show(self._workbench.engines, self._devices, self._workbench.engine)
+
+    @work(group="discover", exclusive=True)
+    async def _discover(self) -> None:
+        await self._workbench.discover()
 
     @work(group="readout", exclusive=True)
-    async def _tick(self) -> None:
-        self._ticks += 1
-        if self._ticks % _DISCOVER_EVERY == 0:
-            await self._workbench.discover()
-        if self.display:
-            self._devices = await asyncio.to_thread(self._workbench.machine.read)
-            self._show_loaded()
+    async def _read(self) -> None:
+        self._devices = await asyncio.to_thread(self._workbench.machine.read)
+        self._show_loaded()
 
     @on(ModelList.UnloadRequested)
     def _unload_requested(self, event: ModelList.UnloadRequested) -> None:
