@@ -122,8 +122,9 @@ def visible(devices: list[Any], variable: str | None) -> list[Any]:
 
 def on_device(buffers: tuple[Buffer, ...], device: str) -> int:
     """Bytes that an engine's buffers take on a device."""
-    return sum(
-        b.weights + b.kv + b.compute
-        for b in buffers
-        if (not b.host and b.name == device) or b.name.startswith(device + "_")
-    )
+    return sum(b.total for b in buffers if (not b.host and b.name == device) or b.name.startswith(device + "_"))
+
+
+def on_gpus(buffers: tuple[Buffer, ...]) -> int:
+    """Bytes that an engine's buffers take on devices with a memory of their own."""
+    return sum(buffer.total for buffer in buffers if not buffer.host)
