@@ -30,9 +30,17 @@ _ESCAPE_SECONDS = 0.4
 
 
 class Terminal:
-    """Runs a command at a size; `wait_for` reads the screen until it shows something."""
+    """Runs a command at a size; `wait_for` reads the screen until it shows something.
+    `command` is run in place of the installed one."""
 
-    def __init__(self, *arguments: str, columns: int = 120, rows: int = 40, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        columns: int = 120,
+        rows: int = 40,
+        env: dict[str, str] | None = None,
+        command: tuple[str, ...] = (),
+    ) -> None:
         assert COMMAND, "llama-tui is not installed in this environment"
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
@@ -40,7 +48,8 @@ class Terminal:
         self.exit_code: int | None = None
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
-            os.execve(COMMAND, [COMMAND, *arguments], {**os.environ, "COLORTERM": "truecolor", **(env or {})})
+            words = command or (COMMAND, *arguments)
+            os.execve(words[0], words, {**os.environ, "COLORTERM": "truecolor", **(env or {})})
         self.resize(columns, rows)
 
     def __enter__(self) -> Terminal:

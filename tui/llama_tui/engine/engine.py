@@ -9,8 +9,6 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-
 from llama_tui.engine.client import ConnectionLost, EngineClient
 from llama_tui.engine.logs import log_tail, note_death
 from llama_tui.engine.post_mortem import post_mortem
@@ -163,6 +161,8 @@ class Engine:
             self._kill("stop")
 
     def _kill(self, wanted: Literal["stop", "unload"]) -> None:
+        import psutil
+
         if self.alive:
             self._killed = wanted
             if self._process:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llama_tui.engine.devices import DeviceMemory, on_device
 from llama_tui.engine.engine import Engine
@@ -24,8 +25,7 @@ _SLACK = 0.05
 _MOST = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Struct, frozen=True):
     """One model that is to be loaded, and the machine as it was found."""
 
     spec: EngineSpec
@@ -65,8 +65,7 @@ class Case:
         return next((found.label for found in self.devices if found.name == device), device)
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(Struct, frozen=True):
     """What a model takes with some parameters, and how that is known."""
 
     params: dict[str, Value]

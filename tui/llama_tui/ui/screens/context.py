@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -21,8 +21,7 @@ _WORDS = {"drop_oldest": "leave out the oldest turns", "drop_middle": "leave out
 _WORD_WIDTH = 38
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """A way to make a chat fit: a value of `context_full`, with `always` as the setting from now on,
     or a larger `n_ctx`."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -14,7 +16,6 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from llama_tui.chat.conversation import Conversation, Turn
 from llama_tui.chat.events import (
     ChatEvent,
     NotKept,
@@ -36,14 +37,16 @@ from llama_tui.ui.widgets.find import FindBar
 from llama_tui.ui.widgets.prompt import Prompt
 from llama_tui.ui.widgets.transcript import Transcript
 
+if TYPE_CHECKING:
+    from llama_tui.chat.conversation import Conversation, Turn
+
 _SPEED_SECONDS = 2.0
 _SPEED_LEAST = 0.2
 _REPLAY_SECONDS = 1.0
 """What an engine wrote while nobody listened comes at once: no speed is taken of that."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """The answer that is being made, for the status line."""
 
     doing: str = ""

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from textual.app import RenderResult
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.widget import Widget
 
 from llama_tui.control import one_line
-from llama_tui.engine.devices import DeviceMemory, on_device
-from llama_tui.engine.engine import Engine
+from llama_tui.engine.devices import on_device
 from llama_tui.library.units import short_size
 from llama_tui.ui.text import column
 
+if TYPE_CHECKING:
+    from llama_tui.engine.devices import DeviceMemory
+    from llama_tui.engine.engine import Engine
+
 _FULL, _TRACK = "█", "░"
+_NOTHING = Content.styled("nothing loaded", "$text-muted")
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(Struct, frozen=True):
     """The lines of each engine and of each device, of which the first tells most. `current` is the
     place of the chosen model's engine."""
 
@@ -63,8 +67,8 @@ class LoadedPane(Widget):
         self._engines: tuple[Engine, ...] = ()
         self._devices: tuple[DeviceMemory, ...] = ()
         self._current: Engine | None = None
-        self._blocks = Blocks()
-        self._lines: list[Content] = []
+        self._blocks = Blocks([[_NOTHING]])
+        self._lines: list[Content] = [_NOTHING]
 
     def on_mount(self) -> None:
         """Name the pane."""
@@ -111,7 +115,7 @@ class LoadedPane(Widget):
             ours = sum(_held(engine, device) for engine in self._engines if engine is not self._current)
             devices.append(device_lines(device, mine, ours, width))
         current = self._engines.index(self._current) if self._current in self._engines else None
-        return Blocks(engines or [[Content.styled("nothing loaded", "$text-muted")]], devices, current)
+        return Blocks(engines or [[_NOTHING]], devices, current)
 
 
 def device_lines(device: DeviceMemory, mine: int, ours: int, width: int) -> list[Content]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from msgspec import Struct
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -17,11 +18,13 @@ from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from llama_tui.control import one_line
-from llama_tui.engine.engine import Condition, Engine
-from llama_tui.library.scan import ModelFile
 from llama_tui.library.units import short_count, short_size
 from llama_tui.ui.text import column, fit
 from llama_tui.ui.widgets.filter import Filter, matches
+
+if TYPE_CHECKING:
+    from llama_tui.engine.engine import Condition, Engine
+    from llama_tui.library.scan import ModelFile
 
 MARKS: dict[Condition, tuple[str, str]] = {
     "ready": ("●", "$success"),
@@ -35,8 +38,7 @@ MARKS: dict[Condition, tuple[str, str]] = {
 _SILENT_MARK = ("?", "$warning")
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRow:
+class ModelRow(Struct, frozen=True):
     """A file with what its engines do; the most telling one of several speaks for all. It is `silent` where
     that one does not respond."""
 

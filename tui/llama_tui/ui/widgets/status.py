@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from msgspec import Struct
+from msgspec.structs import replace
 from textual.app import RenderResult
 from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
 
-from llama_tui.chat.workbench import Workbench
 from llama_tui.control import one_line
 from llama_tui.library.units import short_size
 from llama_tui.ui.bindings import KeyTable, short_key
 from llama_tui.ui.text import cells, column
 from llama_tui.ui.widgets.chat import Progress
+
+if TYPE_CHECKING:
+    from llama_tui.chat.workbench import Workbench
 
 _GAUGE = " ▁▂▃▄▅▆▇█"
 _NEARLY_FULL = 0.9
@@ -27,8 +31,7 @@ _MISSED = ("memory", "speed", "context", "model", "doing")
 """What a narrow line leaves out, the first first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """What the line says; `escape` is what Esc would stop, `doing` what is waited for."""
 
     model: str = ""
