@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from rich.console import RenderableType
 from textual import on, work
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.worker import WorkerFailed
 
@@ -27,6 +29,7 @@ from llama_tui.ui.bindings import KeyGroup, KeyTable, key_words, named
 from llama_tui.ui.commands import Commands
 from llama_tui.ui.driver import PaintedApp, Painting
 from llama_tui.ui.input import BackgroundTold, TerminalGone
+from llama_tui.ui.plain import Plain
 from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.context import ContextScreen
 from llama_tui.ui.screens.logs import EngineList, LogScreen
@@ -100,6 +103,7 @@ class LlamaTui(PaintedApp[Farewell]):
         self._descriptions: dict[str, str] = {}
         self._background: Background | None = guessed(os.environ)
         self._repaint_due = False
+        self._plain: Plain | None = None
         self.crash: Crash | None = None
 
     def get_default_screen(self) -> MainScreen:
@@ -163,12 +167,21 @@ class LlamaTui(PaintedApp[Farewell]):
             self.push_screen(screen, self._chosen)
 
     def _show_theme(self, name: str) -> None:
-        self.theme = fitting(self._background, self._colours) if name == AUTO else name
+        self.theme = fitting(self._background, self._colours) if name == AUTO or self.no_color else name
+        self._plain = None
 
     @property
     def _colours(self) -> int:
-        """How many colours are written; without any, attributes and signs say all."""
-        return _COLOURS.get(self.console.color_system or "", 0)
+        """How many colours are written."""
+        return 0 if self.no_color else _COLOURS.get(self.console.color_system or "", 0)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What is done to every line that is painted. With NO_COLOR Textual would write greys."""
+        if not self.no_color:
+            return super().get_line_filters()
+        if self._plain is None:
+            self._plain = Plain(self.get_css_variables())
+        return (self._plain,)
 
     def _chosen(self, name: str | None) -> None:
         if name:

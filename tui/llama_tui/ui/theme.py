@@ -19,7 +19,7 @@ from llama_tui.errors import SettingsError
 AUTO = "auto"
 """The setting that leaves the choice to the terminal."""
 
-AUTO_SAID = "night, or dawn where the terminal's background is light"
+AUTO_SAID = "night or dawn, as the terminal's background is"
 
 COLORS = (
     "primary",
