@@ -248,7 +248,9 @@ async def test_the_choice_can_be_made_for_good_or_the_context_larger(paths: Path
         app.main.action_new_chat()
         await until_asked(app, pilot)
         ways = app.screen.query_one(OptionList)
-        assert "n_ctx = 512" in str(ways.get_option_at_index(2).prompt), "the model is trained for so much"
+        larger = str(ways.get_option_at_index(2).prompt)
+        assert "n_ctx = 512" in larger, "the model is trained for so much"
+        assert "every message is kept" in larger
         await pilot.press("down", "down", "enter")
         await until(lambda: n_ctx_of(app) == 512 and answered(app))
         await until(lambda: app.workbench.conversation.path()[-1].ending == "length")
@@ -537,7 +539,7 @@ async def test_the_screen_is_up_while_folders_are_slow(
         release.wait(30)
         return []
 
-    monkeypatch.setattr("llama_tui.chat.workbench.scan", slow)
+    monkeypatch.setattr("llama_tui.library.scan.scan", slow)
     app = program(paths, "tiny", models, {"max_tokens": 4})
     async with app.run_test(size=(120, 40)) as pilot:
         try:

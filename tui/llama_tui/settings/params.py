@@ -379,6 +379,15 @@ def load_identity(values: Values) -> dict[str, Value]:
     return {param.name: values.get(param.name, param.default) for param in PARAMS if param.reload}
 
 
+def loading(values: Values) -> dict[str, Value]:
+    """The load values among `values`, defaults where one is not there."""
+    return _of_kind("load", values)
+
+
 def sampling(values: Values) -> dict[str, Value]:
     """The sampling values among `values`, defaults where one is not there."""
-    return {param.name: values.get(param.name, param.default) for param in PARAMS if param.kind == "sampling"}
+    return _of_kind("sampling", values)
+
+
+def _of_kind(kind: str, values: Values) -> dict[str, Value]:
+    return {param.name: values.get(param.name, param.default) for param in PARAMS if param.kind == kind}

@@ -12,8 +12,9 @@ from typing import ClassVar
 from rich.console import RenderableType
 from textual import on, work
 from textual.binding import Binding, BindingType
-from textual.filter import LineFilter
+from textual.filter import LineFilter, Monochrome
 from textual.notifications import SeverityLevel
+from textual.theme import Theme
 from textual.worker import WorkerFailed
 
 from llama_tui.background import Background, guessed
@@ -37,14 +38,13 @@ from llama_tui.ui.screens.main import MainScreen
 from llama_tui.ui.screens.room import RoomScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.screens.themes import ThemeList
-from llama_tui.ui.theme import AUTO, AUTO_SAID, fitting, load_themes
+from llama_tui.ui.theme import AUTO, AUTO_SAID, Themes, colours, fitting
 from llama_tui.ui.widgets.form import FieldList
 from llama_tui.ui.widgets.models import ModelList
 from llama_tui.ui.widgets.prompt import Prompt
 from llama_tui.ui.widgets.transcript import Transcript
 
 _REPAINT_SECONDS = 0.1
-_COLOURS = {"standard": 16, "windows": 16, "256": 256, "truecolor": 1 << 24}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +90,20 @@ class LlamaTui(PaintedApp[Farewell]):
         self, paths: Paths, settings: SettingsStore, model: str | None = None, machine: Machine | None = None
     ) -> None:
         values = settings.values()
+        self._paths = paths
+        self._settings = settings
+        self._themes = Themes(paths.themes)
+        self._background: Background | None = guessed(os.environ)
+        self._colours = colours()
+        # Before anything else: another theme, later, has every style read and applied once more.
+        self.set_reactive(LlamaTui.theme, self._named(self.wanted_theme))
         super().__init__(Painting(values["paint"] == "diff", int(str(values["frame_rate"]))))
         if "SSH_CONNECTION" in os.environ or "SSH_TTY" in os.environ:
             self.animation_level = "none"
-        self._paths = paths
-        self._settings = settings
         machine = machine or Machine()
         self.workbench = Workbench(paths, settings, self._engines_changed, self._choose_offer, machine)
         self.keys = KeyTable(KEY_GROUPS, settings.keys(), str(paths.config_file))
         self.main = MainScreen(self.workbench, model, machine, self.keys)
-        self.theme_names: list[str] = []
-        self._descriptions: dict[str, str] = {}
-        self._background: Background | None = guessed(os.environ)
         self._repaint_due = False
         self._plain: Plain | None = None
         self.crash: Crash | None = None
@@ -116,18 +118,12 @@ class LlamaTui(PaintedApp[Farewell]):
             asyncio.get_running_loop().add_signal_handler(number, self._leave_at_once)
 
     def on_mount(self) -> None:
-        """Themes and keys first: they shape the first frame."""
-        themes = load_themes(self._paths.themes)
-        for theme in themes.themes.values():
-            self.register_theme(theme)
-        self.theme_names = [AUTO, *sorted(themes.themes)]
-        self._descriptions = {AUTO: AUTO_SAID, **{name: themes.descriptions[name] for name in self.theme_names[1:]}}
-        self._settings.problems.extend(themes.problems)
+        """Keys first: they shape the first frame."""
+        self._settings.problems.extend(self._themes.problems)
         wanted = str(self._settings.values()["theme"])
         if wanted not in self.theme_names:
             hint = f"There are {', '.join(self.theme_names)}; {key_words(self.keys.of('app.themes'))} shows them."
             self._settings.problems.append(SettingsError(f"There is no theme {wanted!r}", hint))
-        self._show_theme(self.wanted_theme)
         self._settings.problems.extend(self.keys.problems)
         self.set_keymap(self.keys.keymap)
 
@@ -148,6 +144,15 @@ class LlamaTui(PaintedApp[Farewell]):
     # Themes
 
     @property
+    def theme_names(self) -> list[str]:
+        """Every theme that can be set."""
+        return [AUTO, *self._themes.names]
+
+    def get_theme(self, theme_name: str) -> Theme | None:
+        """A theme by its name, whether Textual knows it by now or not."""
+        return self._themes.theme(theme_name) or super().get_theme(theme_name)
+
+    @property
     def wanted_theme(self) -> str:
         """The theme that is set, `AUTO` where there is none of that name."""
         wanted = str(self._settings.values()["theme"])
@@ -163,22 +168,24 @@ class LlamaTui(PaintedApp[Farewell]):
     def action_themes(self) -> None:
         """Choose a theme by looking at each."""
         if not isinstance(self.screen, ThemeList):
-            screen = ThemeList(self._descriptions, self.wanted_theme, self._show_theme, self.keys)
+            descriptions = {AUTO: AUTO_SAID, **self._themes.descriptions()}
+            screen = ThemeList(descriptions, self.wanted_theme, self._show_theme, self.keys)
             self.push_screen(screen, self._chosen)
 
     def _show_theme(self, name: str) -> None:
-        self.theme = fitting(self._background, self._colours) if name == AUTO or self.no_color else name
-        self._plain = None
+        if theme := self.get_theme(self._named(name)):
+            self.register_theme(theme)
+            self.theme = theme.name
+            self._plain = None
 
-    @property
-    def _colours(self) -> int:
-        """How many colours are written."""
-        return 0 if self.no_color else _COLOURS.get(self.console.color_system or "", 0)
+    def _named(self, name: str) -> str:
+        """The name of a theme that is set; of `AUTO`, which it stands for here. Without colours there is one."""
+        return fitting(self._background, self._colours) if name == AUTO or not self._colours else name
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """What is done to every line that is painted. With NO_COLOR Textual would write greys."""
-        if not self.no_color:
-            return super().get_line_filters()
+        if self._colours:
+            return [each for each in super().get_line_filters() if not isinstance(each, Monochrome)]
         if self._plain is None:
             self._plain = Plain(self.get_css_variables())
         return (self._plain,)
