@@ -168,7 +168,7 @@ async def test_f5_replaces_and_shift_f5_loads_beside(paths: Paths, models: Path)
         assert first.alive, "only the engine that the chat had is replaced"
 
 
-@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 18)])
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)])
 def test_snapshot(snap_compare: Snap, paths: Paths, guide_model: Path, size: tuple[int, int]) -> None:
     printed = (
         "llama_model_loader: loaded meta data with 28 key-value pairs and 291 tensors from [models]/llama-70b.gguf\n"
