@@ -77,7 +77,7 @@ class LlamaTui(PaintedApp[Farewell]):
     TITLE = "llama-tui"
     # All here: Textual does not load the CSS_PATH of a default screen.
     CSS_PATH: ClassVar = ["screens/main.tcss", "screens/overlay.tcss"]
-    VERTICAL_BREAKPOINTS: ClassVar = [(0, "-short"), (24, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (24, "-tall")]  # noqa: RUF012 - Textual's own declaration of it
     COMMANDS: ClassVar = {Commands}
     COMMAND_PALETTE_BINDING = "ctrl+p"
     ENABLE_COMMAND_PALETTE = True
