@@ -28,10 +28,13 @@ _UNKNOWN = re.compile(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\[\?[0-9;]*\$p")
 
 _ESCAPE_SECONDS = 0.4
 
+ATTRIBUTES_ASKED, ATTRIBUTES = b"\x1b[c", "\x1b[?62;22c"
+
 
 class Terminal:
-    """Runs a command at a size; `wait_for` reads the screen until it shows something.
-    `command` is run in place of the installed one."""
+    """Runs a command at a size, the installed one or `command`; `wait_for` reads the screen until it
+    shows something. It tells its attributes when it is asked, as every terminal does, unless it shall
+    be silent."""
 
     def __init__(
         self,
@@ -40,11 +43,13 @@ class Terminal:
         rows: int = 40,
         env: dict[str, str] | None = None,
         command: tuple[str, ...] = (),
+        answers: bool = True,
     ) -> None:
         assert COMMAND, "llama-tui is not installed in this environment"
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self.raw = b""
+        self._answers = answers
         self.exit_code: int | None = None
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
@@ -115,6 +120,8 @@ class Terminal:
         except OSError:
             return False
         self.raw += data
+        if self._answers and ATTRIBUTES_ASKED in data:
+            self.send(ATTRIBUTES)
         self.feed(data)
         return bool(data)
 

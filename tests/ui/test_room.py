@@ -128,7 +128,7 @@ class TestOverlay:
         finally:
             machine.go_on.set()
 
-    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("size", [*SIZES, (60, 18)])
     def test_looks(
         self, snap_compare: Snap, paths: Paths, guide_model: Path, tmp_path: Path, size: tuple[int, int]
     ) -> None:

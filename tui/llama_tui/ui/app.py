@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,6 +15,7 @@ from rich.console import RenderableType
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
+from textual.filter import LineFilter, Monochrome
 from textual.notifications import SeverityLevel
 from textual.theme import Theme
 from textual.worker import WorkerFailed
@@ -28,6 +30,7 @@ from llama_tui.ui.bindings import KeyGroup, KeyTable, key_words, named
 from llama_tui.ui.commands import Commands
 from llama_tui.ui.driver import PaintedApp, Painting
 from llama_tui.ui.input import BackgroundTold, TerminalGone
+from llama_tui.ui.plain import Plain
 from llama_tui.ui.screens.main import MainScreen
 from llama_tui.ui.theme import AUTO, AUTO_SAID, Themes, colours, fitting
 from llama_tui.ui.widgets.find import FindField
@@ -78,6 +81,7 @@ class LlamaTui(PaintedApp[Farewell]):
     TITLE = "llama-tui"
     # All here: Textual does not load the CSS_PATH of a default screen.
     CSS_PATH: ClassVar = ["screens/main.tcss", "screens/overlay.tcss"]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (24, "-tall")]  # noqa: RUF012 - Textual's own declaration of it
     COMMANDS: ClassVar = {Commands}
     COMMAND_PALETTE_BINDING = "ctrl+p"
     ENABLE_COMMAND_PALETTE = True
@@ -108,6 +112,7 @@ class LlamaTui(PaintedApp[Farewell]):
         self.main = MainScreen(lambda: self.workbench, model, self.keys)
         self._theme_list: ThemeList | None = None
         self._repaint_due = False
+        self._plain: Plain | None = None
         self.crash: Crash | None = None
 
     @cached_property
@@ -190,10 +195,19 @@ class LlamaTui(PaintedApp[Farewell]):
         if theme := self.get_theme(self._named(name)):
             self.register_theme(theme)
             self.theme = theme.name
+            self._plain = None
 
     def _named(self, name: str) -> str:
-        """The name of a theme that is set; of `AUTO`, which it stands for here."""
-        return fitting(self._background, self._colours) if name == AUTO else name
+        """The name of a theme that is set; of `AUTO`, which it stands for here. Without colours there is one."""
+        return fitting(self._background, self._colours) if name == AUTO or not self._colours else name
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What is done to every line that is painted. With NO_COLOR Textual would write greys."""
+        if self._colours:
+            return [each for each in super().get_line_filters() if not isinstance(each, Monochrome)]
+        if self._plain is None:
+            self._plain = Plain(self.get_css_variables())
+        return (self._plain,)
 
     def _chosen(self, name: str | None) -> None:
         if name:
