@@ -36,6 +36,7 @@ from llama_tui.ui.screens.room import RoomScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.screens.themes import ThemeList
 from llama_tui.ui.theme import AUTO, AUTO_SAID, Themes, colours, fitting
+from llama_tui.ui.widgets.find import FindField
 from llama_tui.ui.widgets.form import FieldList
 from llama_tui.ui.widgets.models import ModelList
 from llama_tui.ui.widgets.prompt import Prompt
@@ -259,6 +260,7 @@ KEY_GROUPS = (
     KeyGroup("Everywhere", (*named(MainScreen.BINDINGS), *named(LlamaTui.BINDINGS))),
     KeyGroup("Prompt", named(Prompt.BINDINGS)),
     KeyGroup("Chat", named(Transcript.BINDINGS)),
+    KeyGroup("Find", named(FindField.BINDINGS)),
     KeyGroup("Models pane", named(ModelList.BINDINGS)),
     KeyGroup("Parameters pane", named(FieldList.BINDINGS)),
     KeyGroup("Model switcher", named(ModelSwitcher.BINDINGS)),

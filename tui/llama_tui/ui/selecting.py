@@ -21,7 +21,9 @@ def selected_text(log: Log, selection: Selection) -> str:
     for y in range(first, last + 1):
         row = log.row_at(y)
         start, stop = selection.get_span(y) or (0, 0)
-        text.append(row.text[max(MARGIN, start) : None if stop == -1 else stop])
+        shown = row.text
+        end_of_row = len(shown) - row.tail
+        text.append(shown[max(row.lead, start) : end_of_row if stop == -1 else min(stop, end_of_row)])
         text.append("\n" if row.joint is None else row.joint)
     return "".join(text[:-1])
 

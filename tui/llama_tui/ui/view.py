@@ -80,6 +80,11 @@ class EntryView:
         return self._height
 
     @property
+    def width(self) -> int:
+        """Cells of every row."""
+        return self._width
+
+    @property
     def is_open(self) -> bool:
         """Whether the text was read."""
         return bool(self._parts)
@@ -138,6 +143,15 @@ class EntryView:
         if part.rows is None:
             self._render(index)
         return part.rows or []
+
+    def unit(self, index: int) -> Unit | None:
+        """The source of a part; None for the title and the foot."""
+        self.open()
+        return self._parts[index].unit
+
+    def anew(self) -> EntryView:
+        """The same entry, of which nothing is read yet."""
+        return EntryView(self.entry, self._width, self._look)
 
     def resize(self, width: int) -> None:
         """Take another width: nothing is known of the heights any more."""
@@ -284,7 +298,7 @@ class EntryView:
         bars: dict[str, tuple[str, Style]] = {"user": (BAR, self._look.user_bar), "error": (BAR, self._look.error_bar)}
         text, style = bars.get(self.entry.role, (" " * MARGIN, self._look.text))
         bar = Segment(text, style)
-        return [Row([bar, *row.segments], row.joint) for row in rows]
+        return [row.beside(bar) for row in rows]
 
     def _head(self) -> list[Row]:
         entry, look = self.entry, self._look

@@ -51,6 +51,9 @@ class MainScreen(Screen[None]):
         Binding("alt+left", "step_answer(-1)", "previous answer", id="chat.previous_answer", priority=True),
         Binding("alt+right", "step_answer(1)", "next answer", id="chat.next_answer", priority=True),
         Binding("ctrl+y", "copy", "copy the last answer", id="chat.copy", priority=True),
+        Binding("ctrl+f", "find", "find in the chat", id="chat.find", priority=True),
+        Binding("ctrl+up", "question(-1)", "previous question", id="chat.previous_question"),
+        Binding("ctrl+down", "question(1)", "next question", id="chat.next_question"),
         Binding("f2", "toggle_models", "models pane", id="pane.models", priority=True),
         Binding("f3", "toggle_form", "parameters pane", id="pane.parameters", priority=True),
         Binding("f5", "reload", "load the model, or reload it", id="models.reload"),
@@ -264,6 +267,8 @@ class MainScreen(Screen[None]):
         elif workbench.looking_for_room:
             for worker in [worker for worker in self.workers if worker.group == "load"]:
                 worker.cancel()
+        elif self.chat.find_bar.display:
+            self.chat.find_bar.close()
         else:
             self._panes.uncover()
 
@@ -275,6 +280,14 @@ class MainScreen(Screen[None]):
         await workbench.session.stop()
         if engine and engine.condition == "loading" and workbench.current:
             await workbench.unload(workbench.current)
+
+    def action_find(self) -> None:
+        """Type a text that is looked for in the whole conversation."""
+        self.chat.find_bar.open()
+
+    def action_question(self, by: int) -> None:
+        """Go to the question before the top of the view, or to the one behind."""
+        self.chat.transcript.to_question(by)
 
     def action_retry(self) -> None:
         """Another answer to the last question."""

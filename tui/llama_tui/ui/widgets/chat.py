@@ -32,6 +32,7 @@ from llama_tui.errors import EngineDied, LlamaTuiError, LoadFailed
 from llama_tui.ui.bindings import KeyTable, key_words
 from llama_tui.ui.entry import Entry
 from llama_tui.ui.present import entries_of, entries_of_turn, entry_of, mark_of, reused, trouble_of, with_key
+from llama_tui.ui.widgets.find import FindBar
 from llama_tui.ui.widgets.prompt import Prompt
 from llama_tui.ui.widgets.transcript import Transcript
 
@@ -77,7 +78,9 @@ class ChatPane(Vertical):
 
     def compose(self) -> ComposeResult:
         """Transcript, suggestions, prompt."""
-        yield Transcript()
+        transcript = Transcript()
+        yield transcript
+        yield FindBar(transcript, self._keys.keymap)
         yield Suggestions(markup=False)
         yield Prompt(self._keys.keymap)
 
@@ -97,6 +100,11 @@ class ChatPane(Vertical):
         return self.query_one(Prompt)
 
     @property
+    def find_bar(self) -> FindBar:
+        """What looks for a text in the log."""
+        return self.query_one(FindBar)
+
+    @property
     def suggestions(self) -> Suggestions:
         """What to begin with."""
         return self.query_one(Suggestions)
@@ -105,6 +113,7 @@ class ChatPane(Vertical):
         """Show a whole conversation, or how to begin one."""
         entries = entries_of(conversation, self._reload_key)
         self._noticed.clear()
+        self.find_bar.close()
         self._entitle(conversation)
         self._begun = bool(entries)
         self.transcript.show(entries or [self._welcome(model, guided=bool(suggestions))])
@@ -248,6 +257,11 @@ class ChatPane(Vertical):
     def _turn_page(self, event: Prompt.PageTurned) -> None:
         event.stop()
         self.transcript.page(event.pages)
+
+    @on(Transcript.Changed)
+    def _search_again(self, event: Transcript.Changed) -> None:
+        event.stop()
+        self.find_bar.search_again()
 
     @on(Prompt.FollowAsked)
     def _follow(self, event: Prompt.FollowAsked) -> None:
