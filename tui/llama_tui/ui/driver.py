@@ -20,13 +20,13 @@ from typing import Any, TypeVar
 from rich.console import RenderableType
 from textual import events
 from textual.app import App
-from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Size
 from textual.message import Message
 from textual.messages import TerminalSupportsSynchronizedOutput
 from textual.screen import Screen
 
 from llama_tui.ui.diff import Abilities
+from llama_tui.ui.intake import ReadingDriver
 from llama_tui.ui.link import QUERY, Outlet, Window
 from llama_tui.ui.paint import LEAVE, Painter
 
@@ -61,7 +61,7 @@ class PaintedApp(App[Result]):
     """An app whose frames go through a `TerminalDriver`, where there is a terminal to go to."""
 
     def __init__(self, painting: Painting) -> None:
-        super().__init__(driver_class=TerminalDriver if painting.by_difference else None)
+        super().__init__(driver_class=TerminalDriver if painting.by_difference else ReadingDriver)
         self.painting = painting
         self.terminal: TerminalDriver | None = None
 
@@ -86,7 +86,7 @@ class PaintedApp(App[Result]):
         self.refresh()
 
 
-class TerminalDriver(LinuxDriver):
+class TerminalDriver(ReadingDriver):
     """Textual's driver, whose output never holds the program up and whose frames are differences."""
 
     def __init__(
