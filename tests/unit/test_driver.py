@@ -35,6 +35,7 @@ INSIDE = {
     LinuxDriver.start_application_mode: "7c41f5ba11a8",
     LinuxDriver.stop_application_mode: "9a7e99c8d4bd",
     LinuxDriver.close: "c32293a24c1a",
+    LinuxDriver.run_input_thread: "d796af6d69db",
     LinuxDriver.process_message: "685f4c56ecfc",
 }
 
@@ -46,7 +47,7 @@ def test_textual_writes_frames_as_it_did() -> None:
         if hashlib.sha256(inspect.getsource(method).encode()).hexdigest()[:12] != known
     ]
     assert not changed, (
-        f"Textual {textual.__version__} is not what llama_tui/ui/driver.py was written for, 8.2.8: {changed}. "
+        f"Textual {textual.__version__} is not what ui/driver.py and ui/intake.py were written for, 8.2.8: {changed}. "
         "Read how it writes a frame now: everything between the start and the end of App._display must go through "
         "Driver.write, as cursor moves, SGR, hyperlinks and text alone. Then note the new sources here."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -55,7 +56,7 @@ WANTED = [
 @given(cuts=st.lists(st.integers(0, len(STREAM)), max_size=12))
 def test_pastes_are_whole_wherever_the_stream_is_cut(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
-    chunks = [STREAM[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    chunks = [STREAM[a:b] for a, b in itertools.pairwise(edges)]
     marks = [STREAM.index(START, at) + 1 for at in (0, STREAM.index("c\x1b["), STREAM.index("\x1b[200x"))]
     if set(marks) & set(edges):
         return  # an escape that comes alone is the key, and Textual's parser waits for the rest
@@ -66,7 +67,7 @@ def test_pastes_are_whole_wherever_the_stream_is_cut(cuts: list[int]) -> None:
 def test_an_answer_of_the_terminal_inside_a_paste_is_none_of_its_text(cuts: list[int]) -> None:
     stream = f"{START}half of it, \x1b[?2026;2$yand the rest{END}"
     edges = [0, *sorted(min(max(cut, 2), len(stream)) for cut in cuts), len(stream)]
-    found = said([stream[a:b] for a, b in zip(edges, edges[1:], strict=False)])
+    found = said([stream[a:b] for a, b in itertools.pairwise(edges)])
     assert sorted(found) == [("Paste", "half of it, and the rest"), ("Typed", "\x1b[?2026;2$y")]
 
 

@@ -98,6 +98,11 @@ class EntryView:
         return bool(self._parts)
 
     @property
+    def _is_plain(self) -> bool:
+        """Whether the text is shown as it is, and all of it: the growing end of such a text looks like the rest."""
+        return isinstance(self._splitter, PlainSplitter) and not self.entry.text.endswith("\r")
+
+    @property
     def count(self) -> int:
         """Parts of the entry."""
         self.open()
@@ -187,7 +192,8 @@ class EntryView:
         if not self._parts:
             self._guess()
             return
-        if text != old.text or entry.streaming != old.streaming or entry.role != old.role:
+        same = text == old.text and entry.role == old.role
+        if not same or (entry.streaming != old.streaming and not self._is_plain):
             self._reread()
         self._forget(0)
         self._forget(len(self._parts) - 1)
