@@ -18,7 +18,7 @@ from llama_tui.settings.values import Value
 from llama_tui.worker.binding import AbortFlag, Log, initialize, llama
 from llama_tui.worker.decode import Decoder
 from llama_tui.worker.model import Model
-from llama_tui.worker.sampler import Sampler
+from llama_tui.worker.sampler import Sampler, biases_of
 from llama_tui.worker.text import AnswerText, Said
 
 
@@ -42,7 +42,7 @@ class Loop:
         """As the engine does it, without the socket."""
         params = defaults("sampling") | {"temperature": 0.0, "ignore_eos": True, "max_tokens": count} | changes
         prompt = self._prefill(depth)
-        sampler = Sampler(params, self._model.vocab, self._model.n_ctx, 0)
+        sampler = Sampler(params, self._model.vocab, self._model.n_ctx, 0, biases_of(params, self._model))
         began = time.thread_time()
         outcome = self._decoder.generate(prompt, sampler, params, AnswerText(()), _nowhere)
         seconds = time.thread_time() - began

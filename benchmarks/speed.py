@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import llama_cpp
 
@@ -38,6 +40,9 @@ _LONG = 7000
 """Tokens of the long prompts."""
 _CANCELS = 6
 """Stops a round."""
+_TEMPLATE = 64
+"""Room for what the chat template puts around a prompt, and for a token of an answer."""
+_Measured = TypeVar("_Measured", float, tuple[float, float])
 MEASURES = ("loop", "decode", "prefill", "package", "logprobs", "attach", "cancel", "turns")
 
 
@@ -100,23 +105,28 @@ class Comparison:
         self._report = Report()
 
     async def run(self, wanted: Sequence[str]) -> None:
-        """Load the engine and measure."""
+        """Measure what is asked for."""
+        measures: dict[str, Callable[[], Awaitable[None]]] = {
+            "loop": self._loop,
+            "decode": self._decode,
+            "prefill": self._prefill,
+            "package": self._package,
+            "logprobs": self._logprobs,
+            "attach": self._attach,
+            "cancel": self._cancel,
+            "turns": self._turns,
+        }
+        for name in wanted:
+            await measures[name]()
+
+    @contextlib.asynccontextmanager
+    async def _engine(self, n_ctx: int = _N_CTX) -> AsyncIterator[LoadedEngine]:
+        """A new engine, warm, that knows what the chat template puts around a prompt."""
         async with an_engine(
-            self._model, n_ctx=_N_CTX, n_threads=self._threads, n_batch=_N_BATCH, n_ubatch=_N_UBATCH
+            self._model, n_ctx=n_ctx, n_threads=self._threads, n_batch=_N_BATCH, n_ubatch=_N_UBATCH
         ) as engine:
             await engine.measure_template()
-            measures: dict[str, Callable[[LoadedEngine], Awaitable[None]]] = {
-                "loop": self._loop,
-                "decode": self._decode,
-                "prefill": self._prefill,
-                "package": self._package,
-                "logprobs": self._logprobs,
-                "attach": self._attach,
-                "cancel": self._cancel,
-                "turns": self._turns,
-            }
-            for name in wanted:
-                await measures[name](engine)
+            yield engine
 
     def _bench(self) -> LlamaBench:
         if not self._program:
@@ -124,12 +134,19 @@ class Comparison:
         return LlamaBench(self._program, self._model, self._threads, _N_BATCH, _N_UBATCH)
 
     async def _in_turns(
-        self, ours: Callable[[], Awaitable[float]], theirs: Callable[[], float]
-    ) -> tuple[list[float], list[float]]:
-        pairs = [(await ours(), await asyncio.to_thread(theirs)) for _ in range(self._rounds)]
+        self, ours: Callable[[LoadedEngine], Awaitable[_Measured]], theirs: Callable[[], _Measured], tokens: int
+    ) -> tuple[list[_Measured], list[_Measured]]:
+        """Both sides as often as there are rounds, each time in new processes: where the pages of
+        a process happen to lie decides over some percent of its speed. Their contexts have the same
+        size too, apart from what the chat template needs."""
+        pairs: list[tuple[_Measured, _Measured]] = []
+        for _ in range(self._rounds):
+            async with self._engine(n_ctx=tokens + _TEMPLATE) as engine:
+                one = await ours(engine)
+            pairs.append((one, await asyncio.to_thread(theirs)))
         return [a for a, _ in pairs], [b for _, b in pairs]
 
-    async def _loop(self, _engine: LoadedEngine) -> None:
+    async def _loop(self) -> None:
         loop = Loop(self._model, _N_CTX)
         for end in (256, 2048, 8000):
             depth = end - _CPU_SLICE
@@ -142,67 +159,79 @@ class Comparison:
                 goal = 0.95 if end > 256 and name != "logprobs" else None
                 self._report.ratio(f"loop at the {end:,}th token, {name} / llama_decode", ours, bare, goal)
 
-    async def _decode(self, engine: LoadedEngine) -> None:
+    async def _decode(self) -> None:
         bench = self._bench()
-        rounds = [(await engine.whole_answer(2048), await asyncio.to_thread(bench.whole_answer, 2048))
-                  for _ in range(self._rounds)]  # fmt: skip
+        answers = await self._in_turns(lambda engine: engine.whole_answer(2048), lambda: bench.whole_answer(2048), 2048)
         for place, what in enumerate(("", ", CPU time") if self._threads == 1 else ("",)):
-            ours, theirs = [[answer[place] for answer in side] for side in zip(*rounds, strict=True)]
+            ours, theirs = [[answer[place] for answer in side] for side in answers]
             self._report.ratio(f"an answer of 2,048 tokens / llama-bench{what}", ours, theirs, 0.95)
         for end in (2048, 8000):
             depth = end - _SLICE
             pair = await self._in_turns(
-                lambda: _several(engine, depth),  # noqa: B023
+                lambda engine: _several(engine, depth),  # noqa: B023
                 lambda: bench.decode(_SLICE, depth, _SLICES),  # noqa: B023
+                end,
             )
             self._report.ratio(f"decode up to the {end:,}th token / llama-bench", *pair, 0.95)
 
-    async def _prefill(self, engine: LoadedEngine) -> None:
+    async def _prefill(self) -> None:
         bench = self._bench()
         for count in (512, 2048):
-            pair = await self._in_turns(lambda: engine.prefill(count), lambda: bench.prefill(count))  # noqa: B023
+            pair = await self._in_turns(
+                lambda engine: engine.prefill(count),  # noqa: B023
+                lambda: bench.prefill(count),  # noqa: B023
+                count,
+            )
             self._report.ratio(f"prefill of {count:,} tokens / llama-bench", *pair, 0.97)
 
-    async def _package(self, engine: LoadedEngine) -> None:
+    async def _package(self) -> None:
         package = await asyncio.to_thread(Package, self._model, self._threads)
-        pair = await self._in_turns(lambda: engine.decode(2048), lambda: package.decode(2048))
-        self._report.ratio("decode of 2,048 tokens / llama_cpp.Llama", *pair)
+        async with self._engine() as engine:
+            pairs = [(await engine.decode(2048), package.decode(2048)) for _ in range(self._rounds)]
+        self._report.ratio("decode of 2,048 tokens / llama_cpp.Llama", [a for a, _ in pairs], [b for _, b in pairs])
 
-    async def _logprobs(self, engine: LoadedEngine) -> None:
-        pairs = [(await engine.decode(512, top_logprobs=5), await engine.decode(512)) for _ in range(self._rounds)]
-        self._report.ratio("decode with top_logprobs = 5 / without", [a for a, _ in pairs], [b for _, b in pairs])
+    async def _logprobs(self) -> None:
+        async with self._engine() as engine:
+            pairs = [(await engine.decode(512, top_logprobs=5), await engine.decode(512)) for _ in range(self._rounds)]
+            self._report.ratio("decode with top_logprobs = 5 / without", [a for a, _ in pairs], [b for _, b in pairs])
 
-    async def _attach(self, engine: LoadedEngine) -> None:
-        await engine.attach()
-        self._report.milliseconds(
-            "attach, from the call to Welcome", [await engine.attach() for _ in range(10 * self._rounds)], 50
-        )
-        self._report.milliseconds(
-            "llama-tui run, from its start to the first byte", [await engine.run_command() for _ in range(self._rounds)]
-        )
+    async def _attach(self) -> None:
+        async with self._engine() as engine:
+            await engine.attach()
+            self._report.milliseconds(
+                "attach, from the call to Welcome", [await engine.attach() for _ in range(10 * self._rounds)], 50
+            )
+            self._report.milliseconds(
+                "llama-tui run, from its start to the first byte",
+                [await engine.run_command() for _ in range(self._rounds)],
+            )
 
-    async def _cancel(self, engine: LoadedEngine) -> None:
-        count = range(_CANCELS * self._rounds)
-        self._report.milliseconds("cancel while decoding", [await engine.cancel_while_decoding() for _ in count], 50)
-        self._report.milliseconds(
-            f"cancel in a prefill of {_LONG:,} tokens", [await engine.cancel_in_prefill(_LONG) for _ in count], 50
-        )
+    async def _cancel(self) -> None:
+        async with self._engine() as engine:
+            count = range(_CANCELS * self._rounds)
+            self._report.milliseconds(
+                "cancel while decoding", [await engine.cancel_while_decoding() for _ in count], 50
+            )
+            self._report.milliseconds(
+                f"cancel in a prefill of {_LONG:,} tokens", [await engine.cancel_in_prefill(_LONG) for _ in count], 50
+            )
 
-    async def _turns(self, engine: LoadedEngine) -> None:
-        turns = [await engine.two_turns(_LONG) for _ in range(self._rounds)]
-        second = turns[-1][1].started
-        self._report.line(
-            "second turn of a long chat",
-            f"{second.prompt_tokens:,} tokens, {second.reused_tokens:,} of them reused, "
-            f"{second.prompt_tokens - second.reused_tokens} computed",
-        )
-        times = [[answer.finished.first_token_seconds or 0.0 for answer in both] for both in turns]
-        ratios = [later / first for first, later in times]
-        self._report.line(
-            "its first token / that of the first turn",
-            f"{statistics.median(ratios):7.3f}  ({min(ratios):.3f} to {max(ratios):.3f})  "
-            f"{statistics.median(a for a, _ in times):.2f} and {statistics.median(b for _, b in times):.3f} s",
-        )
+    async def _turns(self) -> None:
+        async with self._engine() as engine:
+            turns = [await engine.two_turns(_LONG) for _ in range(self._rounds)]
+            second = turns[-1][1].started
+            self._report.line(
+                "second turn of a long chat",
+                f"{second.prompt_tokens:,} tokens, {second.reused_tokens:,} of them reused, "
+                f"{second.prompt_tokens - second.reused_tokens} computed",
+            )
+            times = [[answer.finished.first_token_seconds or 0.0 for answer in both] for both in turns]
+            ratios = [later / first for first, later in times]
+            self._report.line(
+                "its first token / that of the first turn",
+                f"{statistics.median(ratios):7.3f}  ({min(ratios):.3f} to {max(ratios):.3f})  "
+                f"{statistics.median(a for a, _ in times):.2f} and {statistics.median(b for _, b in times):.3f} s",
+            )
 
 
 async def _several(engine: LoadedEngine, depth: int) -> float:

@@ -30,7 +30,7 @@ def signals_are_heard() -> None:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty home; no variable of the machine reaches the program."""
     for name in list(os.environ):
-        if name.startswith(("LLAMA_", "XDG_", "SSH_", "TMUX")) or name in ("NO_COLOR", "COLORTERM"):
+        if name.startswith(("LLAMA_", "XDG_", "SSH_", "TMUX")) or name in ("NO_COLOR", "COLORTERM", "COLORFGBG", "STY"):
             monkeypatch.delenv(name)
     home = tmp_path / "home"
     home.mkdir()

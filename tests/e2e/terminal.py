@@ -59,6 +59,10 @@ class Terminal:
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.screen.resize(rows, columns)
 
+    def attributes(self) -> list[object]:
+        """How the terminal treats what is typed."""
+        return termios.tcgetattr(self._fd)
+
     def send(self, keys: str) -> None:
         """Press keys."""
         os.write(self._fd, keys.encode())
@@ -72,6 +76,10 @@ class Terminal:
     def escape(self) -> None:
         """Press Esc, and nothing for as long as a program waits to tell it from Alt with a letter."""
         self.send("\x1b")
+        self.pause()
+
+    def pause(self) -> None:
+        """Send nothing for longer than the program takes keys to belong together."""
         deadline = time.monotonic() + _ESCAPE_SECONDS
         while (left := deadline - time.monotonic()) > 0:
             self._read(left)

@@ -56,6 +56,14 @@ def test_plain_rows_in_a_pipe_also_of_what_cannot_be_loaded(paths: Paths, tiny_m
     assert nothing_left(paths)
 
 
+def test_layers_for_a_gpu_that_is_not_there_are_told_of_once(paths: Paths) -> None:
+    done = shell("bench", "guide", "--n-threads", "1", "--n-ctx", "512,1024", "--n-gpu-layers", "7", *SHORT, "--json")
+    assert done.returncode == 0
+    assert done.stderr.startswith("n_gpu_layers = 7 does nothing for guide")
+    assert done.stderr.count("\n") == 1
+    assert nothing_left(paths)
+
+
 def test_ctrl_c_keeps_the_row_and_leaves_no_engine(paths: Paths) -> None:
     with Terminal("bench", "guide", *FOR_EVER, columns=80) as terminal:
         terminal.wait_for(lambda text: bool(re.search(r"1/1 · ([3-9]|\d\d+) of 1000000", text)))

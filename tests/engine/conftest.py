@@ -10,13 +10,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
+from llama_tui.chat.store import Store
 from llama_tui.engine.client import EngineClient
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
 from llama_tui.engine.protocol import AnswerEvent, Finished, Message, Token
-from llama_tui.errors import NoRoom
 from llama_tui.paths import Paths
 from llama_tui.settings.params import defaults
 from llama_tui.settings.values import Value
@@ -78,15 +79,24 @@ def end_of(events: list[AnswerEvent]) -> Finished:
     return last
 
 
-async def nobody_chooses(error: NoRoom) -> None:
-    """For a workbench whose models all fit."""
-    raise AssertionError(error.message)
-
-
 async def ready(engine: Engine) -> Engine:
     """The engine, as soon as its model is loaded or has failed to."""
     await until(lambda: engine.condition != "loading")
     return engine
+
+
+async def answered(engine: Engine) -> None:
+    """One short answer, to be sure that the engine is well."""
+    events = await collect(engine.generate(os.urandom(4).hex(), HELLO, {"max_tokens": 3, "ignore_eos": True}))
+    assert end_of(events).completion_tokens == 3
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; a zombie has."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @pytest.fixture
@@ -94,6 +104,13 @@ async def pool(paths: Paths) -> AsyncIterator[Pool]:
     """A program's engines; those that it started end with the test."""
     async with a_program(paths) as pool:
         yield pool
+
+
+@pytest.fixture
+def store(paths: Paths) -> Iterator[Store]:
+    """The conversations of that program."""
+    with contextlib.closing(Store(paths.database)) as store:
+        yield store
 
 
 @contextlib.asynccontextmanager
@@ -153,20 +170,22 @@ async def client(running: Running) -> AsyncIterator[EngineClient]:
 def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Engines that start now go on loading until this file is there."""
     gate = tmp_path / "gate"
-    found = importlib.util.find_spec("llama_cpp")
-    assert found
-    assert found.submodule_search_locations
-    fake_llama_cpp(
-        tmp_path / "slow",
-        f"""
+    source = f"""
         import pathlib, time
         while not pathlib.Path({str(gate)!r}).exists():
             time.sleep(0.005)
-        __path__ = {list(found.submodule_search_locations)!r}
-        """,
-        monkeypatch,
-    )
+        {real_llama_cpp()}
+        """
+    fake_llama_cpp(tmp_path / "slow", source, monkeypatch)
     return gate
+
+
+def real_llama_cpp() -> str:
+    """A line for the source of a package in llama_cpp's place: the real one's modules are its own."""
+    found = importlib.util.find_spec("llama_cpp")
+    assert found
+    assert found.submodule_search_locations
+    return f"__path__ = {list(found.submodule_search_locations)!r}"
 
 
 def fake_llama_cpp(folder: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:

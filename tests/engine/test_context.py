@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from llama_tui import Client
 from llama_tui.chat.conversation import Turn
-from llama_tui.chat.events import ChatEvent, SendRefused, TurnCut, TurnEnded, TurnGrew, TurnWaits
+from llama_tui.chat.events import ChatEvent, SendRefused, TurnCut, TurnGrew, TurnWaits
 from llama_tui.chat.session import ChatSession
 from llama_tui.chat.store import Store
 from llama_tui.engine.engine import Engine
@@ -23,6 +23,7 @@ from llama_tui.paths import Paths
 from llama_tui.settings.params import sampling
 from llama_tui.settings.values import Value
 from tests.engine.conftest import GREEDY, PATIENCE, collect, end_of, load_params
+from tests.engine.desk import ended, everything
 
 N_CTX = 512
 
@@ -49,15 +50,11 @@ class Desk:
 
     async def send(self, text: str, /, **params: Value) -> list[ChatEvent]:
         values = sampling({**GREEDY, "max_tokens": 40, "ignore_eos": True, **params})
-        return await self._everything(self.session.send(text, "small", self.engine, values))
+        return await everything(self.session.send(text, "small", self.engine, values))
 
     async def retry(self, **params: Value) -> list[ChatEvent]:
         values = sampling({**GREEDY, "max_tokens": 40, "ignore_eos": True, **params})
-        return await self._everything(self.session.retry("small", self.engine, values))
-
-    async def _everything(self, events: AsyncGenerator[ChatEvent, None]) -> list[ChatEvent]:
-        async with asyncio.timeout(PATIENCE), contextlib.aclosing(events):
-            return [event async for event in events]
+        return await everything(self.session.retry("small", self.engine, values))
 
     async def until_refused(self) -> SendRefused:
         """Ask until the context is full."""
@@ -71,12 +68,6 @@ class Desk:
         """The path as the next start finds it."""
         with contextlib.closing(Store(Path(self.store._where))) as other:  # pyright: ignore[reportPrivateUsage]
             return other.load(self.session.conversation.id).path()
-
-
-def ended(events: list[ChatEvent]) -> Turn:
-    last = events[-1]
-    assert isinstance(last, TurnEnded), last
-    return last.turn
 
 
 @pytest.fixture

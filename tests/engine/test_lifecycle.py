@@ -22,7 +22,19 @@ from llama_tui.engine.process import engine_place
 from llama_tui.engine.protocol import Token
 from llama_tui.errors import BadModelFile, EngineDied, EngineError, LlamaTuiError, LoadFailed
 from llama_tui.paths import Paths
-from tests.engine.conftest import HELLO, a_program, collect, end_of, fake_llama_cpp, first, load_params, ready, until
+from tests.engine.conftest import (
+    HELLO,
+    a_program,
+    answered,
+    collect,
+    end_of,
+    fake_llama_cpp,
+    first,
+    gone,
+    load_params,
+    ready,
+    until,
+)
 
 
 @pytest.fixture
@@ -32,26 +44,12 @@ async def other(paths: Paths) -> AsyncIterator[Pool]:
         yield pool
 
 
-def gone(pid: int) -> bool:
-    """Whether a process has ended; a zombie has."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def session(pid: int) -> int | None:
     """The session of a living process: an engine leads its own."""
     try:
         return None if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE else os.getsid(pid)
     except (psutil.NoSuchProcess, ProcessLookupError, PermissionError):
         return None
-
-
-async def answered(engine: Engine) -> None:
-    """One short answer, to be sure that the engine is well."""
-    events = await collect(engine.generate(os.urandom(4).hex(), HELLO, {"max_tokens": 3, "ignore_eos": True}))
-    assert end_of(events).completion_tokens == 3
 
 
 class TestLoading:
@@ -115,6 +113,17 @@ class TestLoading:
         gate.touch()
         await ready(engine)
         assert [seen[0], seen[-1]] == ["loading", "ready"]
+        await pool.close(unload=True)
+
+    async def test_it_gives_way_to_whoever_types(self, pool: Pool, tiny_model: Path) -> None:
+        engine = await pool.acquire("tiny", tiny_model, load_params())
+        await ready(engine)
+        ours = os.getpriority(os.PRIO_PROCESS, 0)
+        tasks = [int(task.name) for task in Path(f"/proc/{engine.pid}/task").iterdir()]
+        assert {os.getpriority(os.PRIO_PROCESS, task) for task in tasks} == {min(19, ours + 3)}
+        group = Path(f"/proc/{engine.pid}/autogroup")
+        if group.exists():
+            assert group.read_text().split()[-1] == str(min(19, ours + 3))
         await pool.close(unload=True)
 
     async def test_a_prompt_that_fits_to_the_token(self, pool: Pool, tiny_model: Path) -> None:

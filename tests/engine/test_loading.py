@@ -139,6 +139,7 @@ class TestTemplates:
             ),
             ("{% for m in messages %}", "not valid Jinja"),
             ("{{ 9 ** (9 ** 99) }}", "was stopped"),
+            ("{# nothing #}", "it leaves out what the user says"),
         ],
     )
     async def test_one_that_cannot_be_used_is_replaced_and_named(
@@ -169,7 +170,7 @@ class TestTemplates:
         path = ggufs.write_tiny_llama(tmp_path / "mute.gguf", chat_template="{# nothing #}")
         engine = await pool.acquire("mute", path, load_params())
         with pytest.raises(EngineError, match="empty prompt") as caught:
-            await collect(engine.generate("a", HELLO, {}))
+            await collect(engine.generate("a", (Message("user"),), {}))
         assert caught.value.hint
         assert engine.alive
 

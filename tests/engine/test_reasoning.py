@@ -40,6 +40,7 @@ async def test_thinking_can_be_switched_off(pool: Pool, tmp_path: Path) -> None:
 async def test_tools_and_calls_reach_the_template(pool: Pool, tmp_path: Path) -> None:
     source = (
         "{{ tools[0].function.name }}{{ messages[1].tool_calls[0].function.arguments.city }}{{ messages[2].content }}"
+        "{{ messages[0].content }}"
     )
     path = ggufs.write_tiny_llama(tmp_path / "caller.gguf", chat_template=source)
     engine = await pool.acquire("caller", path, load_params())
@@ -47,7 +48,7 @@ async def test_tools_and_calls_reach_the_template(pool: Pool, tmp_path: Path) ->
     messages = (*HELLO, Message("assistant", tool_calls=(call,)), Message("tool", "22", tool_call_id="call-1"))
     tools = ({"type": "function", "function": {"name": "get_weather", "parameters": {}}},)
     events = await collect(engine.generate("a", messages, SHORT, tools))
-    path = ggufs.write_tiny_llama(tmp_path / "fixed.gguf", chat_template="get_weatherLyon22")
+    path = ggufs.write_tiny_llama(tmp_path / "fixed.gguf", chat_template="get_weatherLyon22{{ messages[0].content }}")
     other = await pool.acquire("fixed", path, load_params())
     expected = await collect(other.generate("a", HELLO, SHORT))
     assert text_of(events) == text_of(expected)

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from llama_tui.chat.access import Access
 from llama_tui.engine.devices import DeviceMemory, Machine
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
@@ -20,6 +21,7 @@ from llama_tui.library import fit
 from llama_tui.library.gguf import read_header
 from llama_tui.library.scan import Headers
 from llama_tui.paths import Paths
+from llama_tui.settings.store import SettingsStore
 from llama_tui.settings.values import Value
 from tests import ggufs
 from tests.engine.conftest import HELLO, first, load_params, ready, until
@@ -311,3 +313,34 @@ class TestAuto:
         assert engine.condition == "ready"
         assert (engine.spec.n_gpu_layers, engine.spec.n_layers) == (0, 3)
         assert await pool.acquire("tiny", tiny_model, load_params(n_gpu_layers=None)) is engine
+
+
+class TestUnusedGpu:
+    """What shell and Python are told of a GPU that is there; the terminal program has a key for it."""
+
+    async def loads(self, paths: Paths, model: Path, machine: Machine, *loads: dict[str, Value]) -> list[str]:
+        heard: list[str] = []
+        settings = SettingsStore(paths, {}, {})
+        settings.load()
+        access = Access(paths, settings, machine=machine, on_warning=heard.append)
+        try:
+            file = await access.find(str(model))
+            for given in loads:
+                await access.engine(file, {"n_ctx": 256, **given})
+        finally:
+            await access.close(unload=True)
+        return heard
+
+    async def test_is_told_of_once(self, paths: Paths, tiny_model: Path) -> None:
+        said, *more = await self.loads(paths, tiny_model, Cuda(2**33), {}, {}, {"n_ctx": 512})
+        assert not more
+        assert said.startswith("GPU0 is there")
+        assert "n_gpu_layers is 0" in said and str(tiny_model.stem) in said
+
+    @pytest.mark.parametrize(
+        ("machine", "given"), [(Cuda(2**33), {"n_gpu_layers": 0}), (Small(2**33), {}), (Cuda(), {})]
+    )
+    async def test_but_not_where_it_is_meant_or_there_is_none(
+        self, paths: Paths, tiny_model: Path, machine: Machine, given: dict[str, Value]
+    ) -> None:
+        assert await self.loads(paths, tiny_model, machine, given) == []

@@ -8,12 +8,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from llama_tui.chat.conversation import Conversation, Turn
+from llama_tui.chat.conversation import Conversation
 from llama_tui.chat.events import (
     ChatEvent,
     NotKept,
@@ -27,72 +27,22 @@ from llama_tui.chat.events import (
 from llama_tui.chat.session import ChatSession
 from llama_tui.chat.store import Store
 from llama_tui.chat.workbench import Workbench
-from llama_tui.engine.devices import Machine
-from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
 from llama_tui.errors import ContextOverflow, LoadFailed
-from llama_tui.library.scan import ModelFile
+from llama_tui.library.names import named
+from llama_tui.library.scan import Headers, ModelFile
 from llama_tui.paths import Paths
 from llama_tui.settings.params import sampling
-from llama_tui.settings.store import SettingsStore
-from llama_tui.settings.values import Value
-from tests.engine.conftest import PATIENCE, load_params, nobody_chooses, ready, until
+from tests.engine.conftest import PATIENCE, load_params, ready, until
+from tests.engine.desk import PARAMS, Desk, a_workbench, at_work, ended, everything, grown, kept
 from tests.ggufs import CHATML, write_tiny_llama
 
-PARAMS = sampling({"temperature": 0.0, "max_tokens": 40})
 LONG = sampling({"temperature": 0.0, "ignore_eos": True, "max_tokens": 4000})
-
-
-@pytest.fixture
-def store(paths: Paths) -> Iterator[Store]:
-    with contextlib.closing(Store(paths.database)) as store:
-        yield store
-
-
-class Desk:
-    """A session with a model, and what is needed to look at what it keeps."""
-
-    def __init__(self, pool: Pool, store: Store, paths: Paths, model: Path) -> None:
-        self.session = ChatSession(store)
-        self._pool, self._paths, self._model = pool, paths, model
-
-    async def engine(self) -> Engine:
-        return await self._pool.acquire("tiny", self._model, load_params(n_ctx=65536))
-
-    def send(self, text: str, params: dict[str, Value] = PARAMS) -> AsyncGenerator[ChatEvent, None]:
-        return self.session.send(text, "tiny", self.engine, params)
-
-    def retry(self, params: dict[str, Value] = PARAMS) -> AsyncGenerator[ChatEvent, None]:
-        return self.session.retry("tiny", self.engine, params)
-
-    def kept(self) -> list[Turn]:
-        """The path as another program would find it in the store."""
-        return kept(self._paths, self.session.conversation.id)
-
-
-def kept(paths: Paths, id: str) -> list[Turn]:
-    with contextlib.closing(Store(paths.database)) as other:
-        return other.load(id).path()
 
 
 @pytest.fixture
 def desk(pool: Pool, store: Store, paths: Paths, tiny_model: Path) -> Desk:
     return Desk(pool, store, paths, tiny_model)
-
-
-async def everything(events: AsyncGenerator[ChatEvent, None]) -> list[ChatEvent]:
-    async with asyncio.timeout(PATIENCE), contextlib.aclosing(events):
-        return [event async for event in events]
-
-
-def grown(events: list[ChatEvent]) -> str:
-    return "".join(event.text for event in events if isinstance(event, TurnGrew))
-
-
-def ended(events: list[ChatEvent]) -> Turn:
-    last = events[-1]
-    assert isinstance(last, TurnEnded), last
-    return last.turn
 
 
 class TestSend:
@@ -377,12 +327,8 @@ class TestKilledProgram:
 class TestWorkbench:
     @pytest.fixture
     async def bench(self, paths: Paths, tiny_model: Path) -> AsyncIterator[Workbench]:
-        bench = a_workbench(paths)
-        assert await bench.open(str(tiny_model)) == []
-        yield bench
-        for engine in bench.engines:
-            await engine.unload()
-        await bench.close(unload=True)
+        async with at_work(a_workbench(paths), tiny_model) as bench:
+            yield bench
 
     async def test_sends_and_finds_the_conversation_again(self, bench: Workbench, paths: Paths) -> None:
         answer = ended(await everything(bench.send("hello")))
@@ -463,13 +409,8 @@ class TestWorkbench:
         assert ended(await everything(bench.retry())).ending in ("stop", "length")
 
 
-def a_workbench(paths: Paths) -> Workbench:
-    settings = SettingsStore(paths, {}, {"max_tokens": 60, "n_threads": 1})
-    return Workbench(paths, settings, lambda: None, nobody_chooses, Machine())
-
-
 def a_file(bench: Workbench, path: Path) -> ModelFile:
-    return bench._find(str(path))  # pyright: ignore[reportPrivateUsage]
+    return named(str(path), bench.settings.model_dirs(), Headers())
 
 
 def test_errors_of_loading_are_errors_of_the_engine() -> None:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from llama_tui.chat.events import ChatEvent, TurnEnded, TurnGrew
 from llama_tui.chat.workbench import Workbench
-from llama_tui.engine.devices import Machine
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
 from llama_tui.engine.protocol import AnswerEvent, Message, Token
 from llama_tui.errors import EngineDied
 from llama_tui.paths import Paths
-from llama_tui.settings.store import SettingsStore
 from llama_tui.settings.values import Value
 from tests.engine.conftest import (
     HELLO,
@@ -29,12 +25,14 @@ from tests.engine.conftest import (
     end_of,
     fake_llama_cpp,
     first,
+    gone,
     load_params,
-    nobody_chooses,
     ready,
+    real_llama_cpp,
     text_of,
     until,
 )
+from tests.engine.desk import a_workbench, at_work, grown
 
 ENDLESS: dict[str, Value] = {"ignore_eos": True}
 
@@ -49,14 +47,9 @@ def hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Engines that start now hang in llama_decode for as long as this file is there: their sockets
     answer, the abort flag is not looked at. The file `reached` beside it tells that one does."""
     hang = tmp_path / "hang"
-    found = importlib.util.find_spec("llama_cpp")
-    assert found
-    assert found.submodule_search_locations
-    fake_llama_cpp(
-        tmp_path / "hanging",
-        f"""
+    source = f"""
         import pathlib, time
-        __path__ = {list(found.submodule_search_locations)!r}
+        {real_llama_cpp()}
         from llama_cpp import llama_cpp
         decode = llama_cpp.llama_decode
         def llama_decode(*arguments):
@@ -65,18 +58,9 @@ def hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 time.sleep(0.005)
             return decode(*arguments)
         llama_cpp.llama_decode = llama_decode
-        """,
-        monkeypatch,
-    )
+        """
+    fake_llama_cpp(tmp_path / "hanging", source, monkeypatch)
     return hang
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended; a zombie has."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 async def ended(engine: Engine, asked: asyncio.Task[list[AnswerEvent]]) -> None:
@@ -172,21 +156,15 @@ class TestHungDecode:
 class TestSession:
     @pytest.fixture
     async def bench(self, paths: Paths, tiny_model: Path, hang: Path) -> AsyncIterator[Workbench]:
-        settings = SettingsStore(paths, {}, {"n_ctx": 65536, "n_threads": 1, "ignore_eos": True})
-        settings.load()
-        bench = Workbench(paths, settings, lambda: None, nobody_chooses, Machine())
-        assert await bench.open(str(tiny_model)) == []
-        yield bench
-        for engine in bench.engines:
-            await engine.unload()
-        await bench.close(unload=True)
+        async with at_work(a_workbench(paths, {"n_ctx": 65536, "ignore_eos": True}), tiny_model) as bench:
+            yield bench
 
     async def test_keeps_what_came_and_says_what_happened(self, bench: Workbench, hang: Path) -> None:
         events: list[ChatEvent] = []
-        grown = asyncio.Event()
+        begun = asyncio.Event()
 
         async def stop() -> None:
-            await grown.wait()
+            await begun.wait()
             hang.touch()
             await until(reached(hang).exists)
             await bench.session.stop()
@@ -196,10 +174,10 @@ class TestSession:
             async for event in bench.send("hello"):
                 events.append(event)
                 if isinstance(event, TurnGrew):
-                    grown.set()
+                    begun.set()
         await stopping
         last = events[-1]
-        shown = "".join(event.text for event in events if isinstance(event, TurnGrew))
+        shown = grown(events)
         assert isinstance(last, TurnEnded)
         turn = last.turn
         assert turn.ending == "cancelled"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import client, gate, pool, running
+from tests.engine.conftest import client, gate, pool, running, store
 
-__all__ = ["client", "gate", "pool", "running"]
+__all__ = ["client", "gate", "pool", "running", "store"]
 
 
 @pytest.fixture(autouse=True)

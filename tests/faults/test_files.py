@@ -19,12 +19,13 @@ from llama_tui.chat.workbench import Workbench
 from llama_tui.engine.pool import Pool
 from llama_tui.engine.protocol import Token
 from llama_tui.errors import BadModelFile, EngineDied, LlamaTuiError, LoadFailed, StoreError
+from llama_tui.library.names import named
+from llama_tui.library.scan import Headers
 from llama_tui.paths import Paths
 from llama_tui.settings.params import sampling
 from llama_tui.settings.store import SettingsStore
-from tests.engine.conftest import HELLO, PATIENCE, collect, end_of, first, load_params, ready, until
-from tests.engine.test_lifecycle import answered, gone
-from tests.engine.test_session import Desk, a_workbench, ended, everything, kept
+from tests.engine.conftest import HELLO, PATIENCE, answered, collect, end_of, first, gone, load_params, ready, until
+from tests.engine.desk import Desk, a_workbench, at_work, ended, everything, kept
 from tests.faults.conftest import SmallDisk
 from tests.ggufs import truncate, write_tiny_llama
 
@@ -39,12 +40,8 @@ def model(tiny_model: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def bench(paths: Paths, model: Path) -> AsyncIterator[Workbench]:
-    bench = a_workbench(paths)
-    await bench.open(str(model))
-    yield bench
-    for engine in bench.engines:
-        await engine.unload()
-    await bench.close(unload=True)
+    async with at_work(a_workbench(paths), model) as bench:
+        yield bench
 
 
 class TestModelFile:
@@ -94,7 +91,7 @@ class TestModelFile:
         assert answer.trouble
         assert answer.trouble.hint
         await bench.rescan()
-        await bench.choose(bench._find(str(model)))  # pyright: ignore[reportPrivateUsage]
+        await bench.choose(named(str(model), bench.settings.model_dirs(), Headers()))
         with pytest.raises(LlamaTuiError, match="cut off"):
             await bench.reload()
         shutil.copy(tiny_model, model)

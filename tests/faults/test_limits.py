@@ -14,8 +14,7 @@ from llama_tui.engine.pool import Pool
 from llama_tui.engine.protocol import Message, Started
 from llama_tui.errors import EngineError, MissingLlamaCpp
 from llama_tui.worker import renderer as renderer_module
-from tests.engine.conftest import HELLO, PATIENCE, collect, end_of, load_params, until
-from tests.engine.test_lifecycle import answered, gone
+from tests.engine.conftest import HELLO, PATIENCE, answered, collect, end_of, gone, load_params, until
 from tests.ggufs import CHATML
 from tests.unit.test_renderer import rendering
 

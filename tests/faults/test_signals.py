@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -19,21 +18,13 @@ from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
 from llama_tui.engine.protocol import Token
 from llama_tui.errors import EngineDied
-from llama_tui.paths import Paths
 from llama_tui.settings.params import sampling
-from tests.engine.conftest import HELLO, PATIENCE, collect, first, load_params, ready, until
-from tests.engine.test_lifecycle import answered, gone
-from tests.engine.test_session import ended, grown
+from tests.engine.conftest import HELLO, PATIENCE, answered, collect, first, gone, load_params, ready, until
+from tests.engine.desk import ended, grown
 
 SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGSTOP)
 PATIENT = 3 * PATIENCE
 ENDLESS = sampling({"temperature": 0.0, "ignore_eos": True, "max_tokens": 30000})
-
-
-@pytest.fixture
-def store(paths: Paths) -> Iterator[Store]:
-    with contextlib.closing(Store(paths.database)) as store:
-        yield store
 
 
 @pytest.fixture(autouse=True)

@@ -24,8 +24,7 @@ from llama_tui.engine.process import engine_place
 from llama_tui.engine.silent import engine_process
 from llama_tui.errors import EngineError, LlamaTuiError
 from llama_tui.paths import Paths
-from tests.engine.conftest import PATIENCE, load_params, ready, until
-from tests.engine.test_lifecycle import answered, gone
+from tests.engine.conftest import PATIENCE, answered, gone, load_params, ready, until
 
 
 def stale(path: Path) -> None:

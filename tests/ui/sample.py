@@ -8,7 +8,7 @@ from pathlib import Path
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 
-from llama_tui.ui.theme import load_themes
+from llama_tui.ui.theme import Themes
 from llama_tui.ui.widgets.prompt import Prompt
 from llama_tui.ui.widgets.transcript import Entry, Transcript
 
@@ -81,7 +81,7 @@ class Sample(App[None]):
         yield Prompt()
 
     def on_mount(self) -> None:
-        for theme in load_themes(Path("/nonexistent")).themes.values():
+        if theme := Themes(Path("/nonexistent")).theme(self._wanted):
             self.register_theme(theme)
         self.theme = self._wanted
         self.prompt.cursor_blink = False

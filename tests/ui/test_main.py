@@ -24,6 +24,7 @@ from llama_tui.paths import Paths
 from llama_tui.settings.params import defaults
 from llama_tui.settings.values import Value
 from llama_tui.ui.app import Farewell, LlamaTui
+from llama_tui.ui.input import BackgroundTold
 from llama_tui.ui.present import footer_of
 from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.context import ContextScreen
@@ -247,7 +248,9 @@ async def test_the_choice_can_be_made_for_good_or_the_context_larger(paths: Path
         app.main.action_new_chat()
         await until_asked(app, pilot)
         ways = app.screen.query_one(OptionList)
-        assert "n_ctx = 512" in str(ways.get_option_at_index(2).prompt), "the model is trained for so much"
+        larger = str(ways.get_option_at_index(2).prompt)
+        assert "n_ctx = 512" in larger, "the model is trained for so much"
+        assert "every message is kept" in larger
         await pilot.press("down", "down", "enter")
         await until(lambda: n_ctx_of(app) == 512 and answered(app))
         await until(lambda: app.workbench.conversation.path()[-1].ending == "length")
@@ -480,11 +483,19 @@ async def test_themes_are_seen_live_and_kept_only_by_enter(paths: Paths, models:
         await pilot.press("f9")
         await until(lambda: isinstance(app.screen, ThemeList))
         await pilot.press("down")
-        await until(lambda: app.theme == "sixteen")
+        await until(lambda: app.theme == "contrast")
+        app.post_message(BackgroundTold("light"))
+        await pilot.pause()
+        assert app.theme == "contrast"
         await pilot.press("escape")
-        await until(lambda: app.screen is app.main and app.theme == "night")
+        await until(lambda: app.screen is app.main and app.theme == "dawn")
+        app.post_message(BackgroundTold("dark"))
+        await until(lambda: app.theme == "night")
         await pilot.press("f9", *"moss", "enter")
         await until(lambda: app.screen is app.main and app.theme == "moss")
+        app.post_message(BackgroundTold("light"))
+        await pilot.pause()
+        assert app.theme == "moss"
     assert program(paths, "tiny", models).workbench.settings.values()["theme"] == "moss"
 
 
@@ -528,7 +539,7 @@ async def test_the_screen_is_up_while_folders_are_slow(
         release.wait(30)
         return []
 
-    monkeypatch.setattr("llama_tui.chat.workbench.scan", slow)
+    monkeypatch.setattr("llama_tui.library.scan.scan", slow)
     app = program(paths, "tiny", models, {"max_tokens": 4})
     async with app.run_test(size=(120, 40)) as pilot:
         try:

@@ -66,7 +66,8 @@ async def settled(pilot: Pilot[Any]) -> LlamaTui:
     app = pilot.app
     assert isinstance(app, LlamaTui)
     await until(lambda: app.workbench.files and app.workbench.engine and app.workbench.engine.state)
-    await until(lambda: "GPU0" in str(app.main.query_one(LoadedPane).render()))
+    # A pane that is folded reads no memory.
+    await until(lambda: not app.main.side.display or "GPU0" in str(app.main.query_one(LoadedPane).render()))
     app.main.chat.prompt.cursor_blink = False
     app.main.show_engines()
     await pilot.pause()
@@ -116,6 +117,23 @@ def test_streaming(snap_compare: Snap, paths: Paths, guide_model: Path, models: 
         assert snap_compare(program(paths, models=models), terminal_size=size, run_before=asked(here))
 
 
+def test_streaming_on_a_narrow_terminal(snap_compare: Snap, paths: Paths, models: Path) -> None:
+    """What Esc does is seen beside a long name."""
+
+    def here(app: LlamaTui) -> bool:
+        return app.main.chat.progress.n_past == 24 + 1
+
+    async def run(pilot: Pilot[Any]) -> None:
+        app = await settled(pilot)
+        await pilot.press(*"hello", "enter")
+        await until(lambda: here(app))
+        await pilot.pause(0.2)
+
+    name = "a-model-with-a-name-that-is-very-long-q6_k"
+    with ScriptedEngine(paths, models / f"{name}.gguf", ["".join(TOKENS[:30])], then="hang"):
+        assert snap_compare(program(paths, name, models=models), terminal_size=(60, 18), run_before=run)
+
+
 @pytest.mark.parametrize("size", [*SIZES, (200, 60)])
 def test_answered(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
     with ScriptedEngine(paths, guide_model, TOKENS):
@@ -140,6 +158,23 @@ def test_switcher(snap_compare: Snap, paths: Paths, guide_model: Path, models: P
 def test_help(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
     with ScriptedEngine(paths, guide_model):
         assert snap_compare(program(paths, models=models), terminal_size=size, run_before=keys("f1"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_three_loaded(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
+    """What is left on each device is seen below them, however low the screen is."""
+    with contextlib.ExitStack() as engines:
+        for path in (guide_model, models / "llama-3.2-1b-instruct-q8_0.gguf", models / "qwen" / "qwen3-8b-q4_k_m.gguf"):
+            engines.enter_context(ScriptedEngine(paths, path))
+        app = program(paths, models=models)
+
+        async def run(pilot: Pilot[Any]) -> None:
+            await settled(pilot)
+            await until(lambda: sum(engine.state is not None for engine in app.workbench.engines) == 3)
+            app.main.show_engines()
+            await pilot.pause()
+
+        assert snap_compare(app, terminal_size=size, run_before=run)
 
 
 def test_reading(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path) -> None:

@@ -18,6 +18,7 @@ from llama_tui.commands.config import commented
 from llama_tui.commands.doctor import Build
 from llama_tui.commands.engines import clock
 from llama_tui.commands.flags import combinations
+from llama_tui.commands.output import cropped
 from llama_tui.commands.shell import Exit, exit_code, table
 from llama_tui.commands.terminal import Abilities, Answers, Multiplexer
 from llama_tui.engine.devices import DeviceMemory
@@ -119,6 +120,15 @@ def test_no_command_imports_the_terminal_program(name: str) -> None:
 def test_figures_stand_under_their_heads() -> None:
     lines = table(("NAME", "PID"), [("a", "12345"), ("longer", "7")], frozenset({"PID"})).splitlines()
     assert lines == ["NAME      PID", "a       12345", "longer      7"]
+    # The terminal's cells count: two for a Chinese character, none for a combining accent.
+    rows = [("千问3-8b", "1"), ("pa\u0302te\u0301-7b", "22"), ("plain", "3")]
+    assert table(("NAME", "PID"), rows, frozenset({"PID"})).splitlines() == [
+        "NAME      PID",
+        "千问3-8b    1",
+        "pa\u0302te\u0301-7b    22",
+        "plain       3",
+    ]
+    assert [cropped("千问3-8b", width) for width in (8, 3, 2)] == ["千问3-8b", "千 ", "千"]
     assert [clock(0), clock(62.4), clock(3725)] == ["0:00", "1:02", "1:02:05"]
 
 

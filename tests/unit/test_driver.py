@@ -11,6 +11,7 @@ import textual
 from rich.segment import Segment
 from rich.style import Style
 from textual._compositor import ChopsUpdate, LayoutUpdate
+from textual._parser import Parser
 from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Region
@@ -19,6 +20,7 @@ from textual.strip import Strip
 from llama_tui.paths import Paths
 from llama_tui.ui.diff import Abilities
 from llama_tui.ui.driver import PaintedApp, Painting, TerminalDriver, abilities
+from llama_tui.ui.input import AskingDriver
 from llama_tui.ui.paint import Painter
 from tests.ui.program import program
 
@@ -35,8 +37,11 @@ INSIDE = {
     LinuxDriver.start_application_mode: "7c41f5ba11a8",
     LinuxDriver.stop_application_mode: "9a7e99c8d4bd",
     LinuxDriver.close: "c32293a24c1a",
-    LinuxDriver.run_input_thread: "d796af6d69db",
     LinuxDriver.process_message: "685f4c56ecfc",
+    LinuxDriver.disable_input: "6154c5a7c174",
+    LinuxDriver.run_input_thread: "d796af6d69db",
+    Parser.feed: "390106cde019",
+    Parser.tick: "44606084ad3b",
 }
 
 
@@ -47,7 +52,7 @@ def test_textual_writes_frames_as_it_did() -> None:
         if hashlib.sha256(inspect.getsource(method).encode()).hexdigest()[:12] != known
     ]
     assert not changed, (
-        f"Textual {textual.__version__} is not what ui/driver.py and ui/intake.py were written for, 8.2.8: {changed}. "
+        f"Textual {textual.__version__} is not what ui/driver.py and ui/input.py were written for, 8.2.8: {changed}. "
         "Read how it writes a frame now: everything between the start and the end of App._display must go through "
         "Driver.write, as cursor moves, SGR, hyperlinks and text alone. Then note the new sources here."
     )
@@ -69,6 +74,7 @@ def test_a_frame_of_textual_is_understood_whole() -> None:
 def test_full_painting_is_textuals_own(by_difference: bool) -> None:
     app = PaintedApp[None](Painting(by_difference=by_difference))
     assert issubclass(app.driver_class, TerminalDriver) == by_difference
+    assert AskingDriver.write is LinuxDriver.write
 
 
 @pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {}])

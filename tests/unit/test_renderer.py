@@ -43,7 +43,10 @@ def test_the_models_own() -> None:
 
 
 def test_tools_and_thinking_reach_it() -> None:
-    source = "{{ enable_thinking }}{{ tools[0].name }}{{ messages[1].tool_calls[0].function.arguments.a }}Hello"
+    source = (
+        "{{ enable_thinking }}{{ tools[0].name }}{{ messages[1].tool_calls[0].function.arguments.a }}"
+        "{{ messages[0].content }}"
+    )
     call = ToolCall("1", "add", {"a": "seven"})
     with rendering(source) as renderer:
         prompt = renderer.render((*HELLO, Message("assistant", tool_calls=(call,))), ({"name": "add"},), False)
@@ -76,10 +79,32 @@ def test_one_that_cannot_be_used_is_named_and_replaced(source: str, reason: str)
 
 
 def test_one_that_rejects_a_conversation_serves_the_next() -> None:
-    source = "{% if messages[0].content == 'no' %}{{ raise_exception('I said no') }}{% endif %}x"
+    source = (
+        "{% set said = messages[0].content | string %}"
+        "{% if said == 'no' %}{{ raise_exception('I said no') }}{% endif %}{{ said }}"
+    )
     with rendering(source) as renderer:
         assert "I said no" in renderer.render((Message("user", "no"),)).notice
-        assert renderer.render(HELLO).text == "x"
+        assert renderer.render(HELLO).text == "Hello"
+
+
+def test_one_that_drops_what_was_said_is_named_and_replaced() -> None:
+    with rendering("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}") as renderer:
+        prompt = renderer.render((*HELLO, Message("assistant", "Hi."), *HELLO))
+        assert prompt.template == "fallback"
+        assert "Hi." in prompt.text
+        assert prompt.notice == (
+            "The chat template of some model cannot be used here, a neutral one was: it leaves out an earlier answer."
+        )
+        assert renderer.render(HELLO).notice == ""
+
+
+def test_one_that_cuts_what_was_said_is_used_and_told_of() -> None:
+    with rendering("{% for m in messages %}{{ m.content[:30] }}{% endfor %}") as renderer:
+        assert renderer.render(HELLO).notice == ""
+        prompt = renderer.render((Message("user", "Tell me of the sea and of the mountains"),))
+        assert (prompt.text, prompt.template) == ("Tell me of the sea and of the ", "model")
+        assert prompt.notice == "The chat template of some model leaves out a part of what the user says."
 
 
 @pytest.mark.parametrize(

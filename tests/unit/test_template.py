@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llama_tui.engine.protocol import Message, ToolCall
+from llama_tui.worker.losses import shortened
 from llama_tui.worker.template import ChatTemplate, TemplateError
 from tests.conftest import CORPUS
 from tests.ggufs import CHATML
@@ -17,6 +18,14 @@ HELLO = (Message("user", "Hello"),)
 SYSTEM = (Message("system", "Be brief."), *HELLO)
 TWICE = (Message("user", "One"), Message("user", "Two"))
 TURNS = (*HELLO, Message("assistant", "Hi."), Message("user", "Bye"))
+LONG = (
+    Message("system", "\n  Be brief, and\n\nkind. "),
+    Message("user", "a"),
+    Message("assistant", "<b>é</b>\n"),
+    Message("user", 'Is {this} < that, or "that" > <this>?\n\n\tJSON: {"a": [1]} '),
+    Message("assistant", "b", reasoning="Hm."),
+    Message("user", "5"),
+)
 SYSTEMS = (Message("system", "Be brief."), Message("system", "Be kind."), *HELLO)
 TOOLS: tuple[dict[str, Any], ...] = (
     {
@@ -56,6 +65,9 @@ STRICT = (
 )
 
 
+ALL = "{% for m in messages %}{{ m.content }}{% endfor %}"
+
+
 def model(source: str, *, bos: str = "<s>", eos: str = "</s>") -> ChatTemplate:
     return ChatTemplate(source, bos, eos, knows_chatml=False)
 
@@ -77,13 +89,13 @@ class TestModelsOwn:
 
     def test_a_token_that_the_model_lacks_is_undefined(self) -> None:
         source = "{% if bos_token is defined %}{{ bos_token }}{% else %}none{% endif %}"
-        assert model(source, bos="").render(HELLO) == "none"
+        assert model(source + ALL, bos="").render(HELLO) == "noneHello"
 
     def test_blocks_leave_no_blank_lines(self) -> None:
-        assert model("  {% if true %}\nx\n  {% endif %}\n").render(HELLO) == "x\n"
+        assert model("  {% if true %}\nx\n  {% endif %}\n" + ALL).render(HELLO) == "x\nHello"
 
     def test_tools_and_documents_are_left_out(self) -> None:
-        assert model("{{ tools is defined }}{{ documents is defined }}").render(HELLO) == "FalseFalse"
+        assert model("{{ tools is defined }}{{ documents is defined }}" + ALL).render(HELLO) == "FalseFalseHello"
 
 
 class TestRejections:
@@ -98,8 +110,8 @@ class TestRejections:
         assert model(STRICT).render(messages) == "[user]Be brief.\n\nOne\n\nTwo[assistant]a\n\nb[user]c"
 
     def test_a_conversation_that_it_accepts_is_not_reshaped(self) -> None:
-        source = "{% for m in messages %}[{{ m.role }}]{% endfor %}"
-        assert model(source).render((SYSTEM[0], *TWICE)) == "[system][user][user]"
+        source = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+        assert model(source).render((SYSTEM[0], *TWICE)) == "[system]Be brief.[user]One[user]Two"
 
     def test_the_templates_own_reason_is_told(self) -> None:
         with pytest.raises(TemplateError, match="I reject everything") as caught:
@@ -138,6 +150,83 @@ class TestParts:
             model("{% if messages[0].content is string %}{{ raise_exception('no texts') }}{% endif %}x").render(HELLO)
 
 
+class TestLosses:
+    """A template that drops what somebody said is not used, however short that was; what models are
+    trained without may be missing."""
+
+    THOUGHT = (*HELLO, Message("assistant", "Hi.", reasoning="A greeting."), Message("user", "Bye"))
+
+    @pytest.mark.parametrize(
+        ("shown", "messages", "whose"),
+        [
+            ("system", SYSTEM, "what the user says"),
+            ("assistant", TURNS, "what the user says"),
+            ("user", TURNS, "an earlier answer"),
+            ("system assistant", CALLED, "what the user says"),
+            ("", (Message("user", "s"),), "what the user says"),  # the letter is in the prompt all the same
+        ],
+    )
+    def test_who_is_not_heard_is_named(self, shown: str, messages: tuple[Message, ...], whose: str) -> None:
+        source = (
+            f"{{% for m in messages if m.role in '{shown}'.split() or m.tool_calls %}}[{{{{ m.role }}}}]"
+            "{{ m.content }}{{ m.tool_calls | tojson if m.tool_calls }}{% endfor %}[assistant]"
+        )
+        with pytest.raises(TemplateError) as caught:
+            model(source).render(messages)
+        assert caught.value.message == f"it leaves out {whose}"
+        assert "chat_template" in caught.value.hint
+
+    def test_one_that_shows_the_last_message_alone(self) -> None:
+        source = "{{ messages[-1].content }}"
+        assert model(source).render(HELLO) == "Hello"
+        assert model(source).render(TWICE) == "One\n\nTwo"
+        assert model(source).render(SYSTEM) == "Be brief.\n\nHello"
+        with pytest.raises(TemplateError, match="what the user says"):
+            model(source).render(TURNS)
+
+    @pytest.mark.parametrize(
+        "way",
+        [
+            "m.content | trim",
+            "m.content | upper",
+            "m.content | tojson",
+            "m.content | tojson(ensure_ascii=true)",
+            "m.content | replace('\n', '<br>')",
+            "m.content | e",
+            "m.content.split() | join('_')",
+            "m.content.split('</think>') | last",
+        ],
+    )
+    def test_texts_that_are_written_otherwise_are_there(self, way: str) -> None:
+        said = " Is 'a < b'\n\nor \"Été\"? "
+        messages = (Message("system", "\n5 "), Message("user", said), Message("assistant", "é"), Message("user", "!"))
+        prompt = model("{% for m in messages %}[{{ " + way + " }}]{% endfor %}").render(messages)
+        assert prompt.count("[") == len(messages)
+        assert shortened(prompt, messages) == ""
+
+    def test_a_result_that_is_dropped_is_told_as_what_the_user_says(self) -> None:
+        source = "{% for m in messages if m.role != 'tool' %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+        assert model(source).render(CALLED).endswith("[user]<tool_response>\n22 degrees\n</tool_response>")
+        with pytest.raises(TemplateError, match="what the user says"):
+            model(source.replace("!= 'tool'", "== 'assistant'")).render(CALLED)
+
+    def test_thoughts_and_words_beside_a_call_need_not_be(self) -> None:
+        assert model(ALL).render(self.THOUGHT) == "HelloHi.Bye"
+        calls = "{% for m in messages %}{{ m.tool_calls | tojson if m.tool_calls else m.content }}{% endfor %}"
+        (asked, call, result) = CALLED
+        spoken = Message("assistant", "Let me look.", tool_calls=call.tool_calls)
+        assert "Lyon" in model(calls).render((asked, spoken, result))
+
+    def test_what_is_cut_is_noticed(self) -> None:
+        messages = (*HELLO, Message("assistant", "Hi."), Message("user", "Tell me of the sea and of the mountains"))
+        prompt = model("{% for m in messages %}{{ m.content[:20] }}|{% endfor %}").render(messages)
+        assert prompt == "Hello|Hi.|Tell me of the sea a|"
+        assert shortened(prompt, messages) == "what the user says"
+        result = (Message("tool", '{"place": "sea", "note": "\\u00e9t\\u00e9\\nhot"}'),)
+        assert shortened("place: sea, note: été hot", result) == ""
+        assert shortened("place: sea, note:", result) == "a tool's result"
+
+
 class TestCalls:
     SOURCE = (
         "{{ tools | tojson }}{% for m in messages %}[{{ m.role }}]{{ m.content }}"
@@ -173,22 +262,22 @@ class TestFallback:
 class TestExtras:
     def test_tojson_is_not_escaped_for_html(self) -> None:
         assert model("{{ messages[0].content | tojson }}").render((Message("user", "<é>"),)) == '"<é>"'
-        assert model("{{ {'b': 1, 'a': 2} | tojson(indent=1, sort_keys=true) }}").render(HELLO) == (
-            '{\n "a": 2,\n "b": 1\n}'
+        assert model("{{ {'b': 1, 'a': 2} | tojson(indent=1, sort_keys=true) }}" + ALL).render(HELLO) == (
+            '{\n "a": 2,\n "b": 1\n}Hello'
         )
 
     def test_from_json(self) -> None:
-        assert model("""{{ ('{"a": 3}' | from_json).a }}""").render(HELLO) == "3"
+        assert model("""{{ ('{"a": 3}' | from_json).a }}""" + ALL).render(HELLO) == "3Hello"
 
     def test_strftime(self) -> None:
-        assert re.fullmatch(r"\d{4}-\d\d", model("{{ strftime_now('%Y-%m') }}").render(HELLO))
+        assert re.fullmatch(r"\d{4}-\d\dHello", model("{{ strftime_now('%Y-%m') }}" + ALL).render(HELLO))
 
     def test_the_generation_tag_shows_its_content(self) -> None:
         assert model("a{% generation %}b{{ messages[0].content }}{% endgeneration %}c").render(HELLO) == "abHelloc"
 
     def test_loop_controls(self) -> None:
         source = "{% for n in range(9) %}{% if n == 2 %}{% break %}{% endif %}{{ n }}{% endfor %}"
-        assert model(source).render(HELLO) == "01"
+        assert model(source + ALL).render(HELLO) == "01Hello"
 
 
 @pytest.mark.parametrize(
@@ -226,16 +315,18 @@ class TestCorpus:
     @pytest.mark.parametrize("file", files, ids=lambda file: file.stem)
     def test_renders(self, file: Path, thinking: bool | None) -> None:
         template = model(file.read_text())
-        for messages in (HELLO, SYSTEM, TWICE, TURNS, (SYSTEM[0], *TWICE), SYSTEMS):
+        for messages in (HELLO, SYSTEM, TWICE, TURNS, (SYSTEM[0], *TWICE), SYSTEMS, TestLosses.THOUGHT, LONG):
             prompt = template.render(messages, thinking=thinking)
+            assert shortened(prompt, messages) == ""
             for message in messages:
-                assert message.content in prompt, message
+                assert message.content.strip() in prompt, message
 
     @pytest.mark.parametrize("file", files, ids=lambda file: file.stem)
     def test_shows_tools_calls_and_results(self, file: Path) -> None:
         template = model(file.read_text())
         for messages in (HELLO, SYSTEM, CALLED, CALLED_WITH_TEXT, (SYSTEM[0], *CALLED, Message("user", "And Rome?"))):
             prompt = template.render(messages, TOOLS)
+            assert shortened(prompt, messages) == ""
             assert "get_weather" in prompt
             assert "Where to look." in prompt
             assert "{'city': 'P" not in prompt, "a Python object is no JSON"

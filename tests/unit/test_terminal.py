@@ -17,7 +17,11 @@ PATIENT = 10.0
 """Seconds that a terminal of a test may take; one that is silent is given less."""
 
 ATTRIBUTES = b"\x1b[?62;22c"
-ALL = b"\x1bP>|kitty(0.42)\x1b\\\x1b[?0u\x1b[?2026;2$y\x1bP1$r0;48:2:1:2:3m\x1b\\\x1bP1+r4D73=5c45\x1b\\\x1b[?62;52;c"
+BACKGROUND = b"\x1b]11;rgb:ffff/f8f8/e7e7\x07"
+ALL = (
+    BACKGROUND
+    + b"\x1bP>|kitty(0.42)\x1b\\\x1b[?0u\x1b[?2026;2$y\x1bP1$r0;48:2:1:2:3m\x1b\\\x1bP1+r4D73=5c45\x1b\\\x1b[?62;52;c"
+)
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def left(line: tuple[int, int]) -> bool:
 
 def test_one_that_answers_everything(line: tuple[int, int]) -> None:
     answers, heard = asked(line, ALL, PATIENT)
-    assert answers == Answers(True, "kitty(0.42)", True, True, True, True)
+    assert answers == Answers(True, "kitty(0.42)", True, True, True, True, "light")
     assert not left(line)
     assert heard.count(b"\x1b[c") == 1
 
@@ -81,6 +85,7 @@ def test_one_that_knows_nothing_new_is_not_waited_for(line: tuple[int, int]) -> 
         (b"\x1bP1$r48;2;1;2;3m\x1b\\", "true_colour", True),
         (b"\x1bP1$r0;48:2::1:2:3m\x1b\\", "true_colour", True),
         (b"\x1bP0+r4d73\x1b\\", "copies", None),
+        (b"\x1b]11;rgb:00/00/00\x1b\\", "background", "dark"),
         (b"typed meanwhile", "version", ""),
     ],
 )

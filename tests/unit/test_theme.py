@@ -10,8 +10,9 @@ from rich._palettes import STANDARD_PALETTE
 from rich.color import Color as RichColor
 from rich.color import ColorSystem
 from textual.color import Color
+from textual.theme import Theme
 
-from llama_tui.ui.theme import load_themes, shipped_dir
+from llama_tui.ui.theme import Themes, shipped_dir
 
 NOWHERE = Path("/nonexistent")
 SHIPPED = ("contrast", "dawn", "ember", "moss", "night", "sixteen")
@@ -22,6 +23,12 @@ def written(folder: Path, name: str, text: str) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(text, "utf-8")
     return folder
+
+
+def used(themes: Themes, name: str) -> Theme:
+    theme = themes.theme(name)
+    assert theme
+    return theme
 
 
 def luminance(color: Color) -> float:
@@ -49,10 +56,12 @@ def test_contrast_is_that_of_wcag() -> None:
 
 
 def test_six_themes_are_shipped_and_sound() -> None:
-    found = load_themes(NOWHERE)
+    found = Themes(NOWHERE)
     assert not found.problems
-    assert set(found.themes) == set(SHIPPED)
-    assert [name for name, theme in found.themes.items() if not theme.dark] == ["dawn"]
+    assert set(found.names) == set(SHIPPED)
+    assert set(found.descriptions()) == set(SHIPPED)
+    assert not found.problems
+    assert [name for name in SHIPPED if not used(found, name).dark] == ["dawn"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -61,7 +70,7 @@ def test_six_themes_are_shipped_and_sound() -> None:
     "text", ["foreground", "text-muted", "primary", "secondary", "accent", "success", "warning", "error"]
 )
 def test_text_is_readable_on_every_ground(name: str, below: str, text: str) -> None:
-    colors = load_themes(NOWHERE).themes[name].to_color_system().generate()
+    colors = used(Themes(NOWHERE), name).to_color_system().generate()
     assert contrast(Color.parse(colors[text]), Color.parse(colors[below])) >= wanted_contrast(name, text, below)
 
 
@@ -78,7 +87,7 @@ def test_text_is_readable_on_every_ground(name: str, below: str, text: str) -> N
     ],
 )
 def test_pairs_are_readable(name: str, text: str, below: str) -> None:
-    colors = load_themes(NOWHERE).themes[name].to_color_system().generate()
+    colors = used(Themes(NOWHERE), name).to_color_system().generate()
     assert contrast(Color.parse(colors[text]), Color.parse(colors[below])) >= wanted_contrast(name, text, below)
 
 
@@ -92,7 +101,7 @@ def test_the_theme_for_16_colours_is_not_rounded_by_a_terminal_of_16() -> None:
 def test_every_key_of_the_files_is_used() -> None:
     for file in shipped_dir().glob("*.toml"):
         document = tomllib.loads(file.read_text("utf-8"))
-        colors = load_themes(NOWHERE).themes[file.stem].to_color_system().generate()
+        colors = used(Themes(NOWHERE), file.stem).to_color_system().generate()
         for key, value in (document["colors"] | document["variables"]).items():
             made, wanted = Color.parse(colors[key]).rgb, Color.parse(value).rgb
             assert all(abs(one - other) <= 1 for one, other in zip(made, wanted, strict=True)), key  # Textual rounds
@@ -100,14 +109,14 @@ def test_every_key_of_the_files_is_used() -> None:
 
 def test_a_theme_of_the_user_replaces_the_shipped_one(tmp_path: Path) -> None:
     folder = written(tmp_path / "themes", "mine.toml", GOOD.replace("#83b9e2", "#ffffff"))
-    found = load_themes(folder)
-    assert found.themes["night"].primary == "#ffffff"
+    found = Themes(folder)
+    assert used(found, "night").primary == "#ffffff"
     assert not found.problems
 
 
 def test_the_name_is_the_files_where_none_is_given(tmp_path: Path) -> None:
     folder = written(tmp_path / "themes", "dusk.toml", GOOD.replace('name = "night"\n', ""))
-    assert set(load_themes(folder).themes) == {*SHIPPED, "dusk"}
+    assert set(Themes(folder).names) == {*SHIPPED, "dusk"}
 
 
 @pytest.mark.parametrize(
@@ -129,8 +138,8 @@ def test_the_name_is_the_files_where_none_is_given(tmp_path: Path) -> None:
 def test_a_broken_theme_is_named_and_left_out(tmp_path: Path, old: str, new: str, said: str) -> None:
     text = GOOD.replace('name = "night"', 'name = "mine"') if "name =" not in old else GOOD
     assert old in text
-    found = load_themes(written(tmp_path / "themes", "mine.toml", text.replace(old, new, 1)))
-    assert set(found.themes) == set(SHIPPED)
+    found = Themes(written(tmp_path / "themes", "mine.toml", text.replace(old, new, 1)))
+    assert set(found.names) == set(SHIPPED)
     messages = [problem.message for problem in found.problems]
     assert any(str(tmp_path / "themes" / "mine.toml") in message and said in message for message in messages), messages
     assert all(problem.hint for problem in found.problems)
@@ -146,8 +155,8 @@ def test_a_broken_theme_is_named_and_left_out(tmp_path: Path, old: str, new: str
 )
 def test_an_unknown_key_is_reported_with_the_nearest(tmp_path: Path, old: str, new: str, said: str, hint: str) -> None:
     text = GOOD.replace('name = "night"', 'name = "mine"').replace(old, new, 1)
-    found = load_themes(written(tmp_path / "themes", "mine.toml", text))
-    assert "mine" in found.themes
+    found = Themes(written(tmp_path / "themes", "mine.toml", text))
+    assert "mine" in found.names
     assert [problem for problem in found.problems if said in problem.message and hint in problem.hint]
 
 
@@ -155,9 +164,9 @@ def test_unreadable_files_are_reported(tmp_path: Path) -> None:
     folder = written(tmp_path / "themes", "latin.toml", "")
     (folder / "latin.toml").write_bytes(b'name = "\xff"')
     (folder / "folder.toml").mkdir()
-    found = load_themes(folder)
+    found = Themes(folder)
     assert len(found.problems) == 2
-    assert set(found.themes) == set(SHIPPED)
+    assert set(found.names) == set(SHIPPED)
 
 
 def test_a_checkout_reads_its_own_themes_and_not_a_copy() -> None:

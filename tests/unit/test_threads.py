@@ -56,5 +56,21 @@ class TestPhysicalCores:
         assert threads.physical_cores() == 8
 
 
+@pytest.mark.usefixtures("machine")
+class TestDefault:
+    def test_all_cores_where_each_has_a_thread_to_spare(self) -> None:
+        assert threads.default_threads() == 4
+
+    @pytest.mark.parametrize(("cpus", "count"), [({0, 1, 2, 3}, 3), ({0, 1, 2}, 3), ({0, 1}, 2), ({5}, 1)])
+    def test_one_less_where_many_are_all(self, monkeypatch: pytest.MonkeyPatch, cpus: set[int], count: int) -> None:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: cpus)
+        assert threads.default_threads() == count
+
+    @pytest.mark.parametrize(("quota", "count"), [("400000", 3), ("350000", 3), ("450000", 4), ("200000", 2)])
+    def test_a_quota_is_not_used_up(self, machine: Path, quota: str, count: int) -> None:
+        (machine / "cgroup" / "cpu.max").write_text(f"{quota} 100000\n")
+        assert threads.default_threads() == count
+
+
 def test_this_machine() -> None:
-    assert 1 <= threads.physical_cores() <= (os.cpu_count() or 1)
+    assert 1 <= threads.default_threads() <= threads.physical_cores() <= (os.cpu_count() or 1)

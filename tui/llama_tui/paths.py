@@ -65,6 +65,11 @@ class Paths:
         return self.state / "log"
 
     @property
+    def crash_log(self) -> Path:
+        """Tracebacks of the program's own errors."""
+        return self.state / "crash.log"
+
+    @property
     def kv_states(self) -> Path:
         """What models have read of conversations, so that they need not read it again."""
         return self.cache / "kv"

@@ -16,9 +16,9 @@ from llama_tui.engine.room import Policy, Room
 from llama_tui.engine.silent import SilentEngine
 from llama_tui.errors import BadModelFile, ContextOverflow, EngineError
 from llama_tui.library import names
-from llama_tui.library.scan import Headers, ModelFile, builtin, describe, scan
+from llama_tui.library.scan import Headers, ModelFile, all_models
 from llama_tui.paths import Paths
-from llama_tui.settings.params import BY_NAME, sampling
+from llama_tui.settings.params import loading, sampling
 from llama_tui.settings.store import SettingsStore
 from llama_tui.settings.values import Value, Values
 
@@ -26,9 +26,9 @@ _NOBODY_TO_ASK = 'context_full = "ask" can ask in the chat alone; here it must b
 
 
 class Access:
-    """Finds models, loads them, and asks them. `on_warning` is told, once of each engine, what it was
-    asked for and cannot do. Belongs to the event loop that is running when it is made; `close` must be
-    awaited at the end."""
+    """Finds models, loads them, and asks them. `on_warning` is told, once of each model, what it was
+    asked for and cannot do, and of a GPU that it could use and does not. Belongs to the event loop that
+    is running when it is made; `close` must be awaited at the end."""
 
     def __init__(
         self,
@@ -41,30 +41,22 @@ class Access:
         self._settings = settings
         self._headers = Headers()
         self._on_warning = on_warning
-        self._warned: set[int] = set()
-        self._pool = Pool(paths, on_change, Room(machine or Machine(), self._headers))
+        self._warned: set[str] = set()
+        self._machine = machine or Machine()
+        self._pool = Pool(paths, on_change, Room(self._machine, self._headers))
 
     # Models
 
     async def find(self, name: str) -> ModelFile:
         """The model of that name; raises `ModelNameError`, or `BadModelFile` for one that is unusable."""
-        file = await asyncio.to_thread(self._find, name)
+        file = await asyncio.to_thread(names.named, name, self._settings.model_dirs(), self._headers)
         if file.problem:
             raise BadModelFile(f"{file.name}: {file.problem}", file.hint)
         return file
 
-    def _find(self, name: str) -> ModelFile:
-        folders = self._settings.model_dirs()
-        path = names.resolve(name, folders)
-        return describe(path, names.canonical(path, folders), self._headers)
-
     async def files(self) -> list[ModelFile]:
         """Every model of the model folders, the built-in one last."""
-        return await asyncio.to_thread(self._files)
-
-    def _files(self) -> list[ModelFile]:
-        guide = builtin(self._headers)
-        return [*scan(self._settings.model_dirs(), self._headers), *([guide] if guide else [])]
+        return await asyncio.to_thread(all_models, self._settings.model_dirs(), self._headers)
 
     def values(self, file: ModelFile, given: Values) -> dict[str, Value]:
         """Every parameter for a model: what the settings say, and above it what is given."""
@@ -93,19 +85,31 @@ class Access:
         Raises `NoRoom` where there is no room for it, `LlamaTuiError` where none can be started.
         """
         values = self.values(file, given)
-        load = {name: values[name] for name, param in BY_NAME.items() if param.kind == "load"}
-        policy = Policy.of(values)
         if replace:
             await self.running()  # with their states: a pin is handed on
         acquire = self._pool.replace if replace else self._pool.acquire
-        engine = await acquire(file.name, file.path, load, policy)
+        engine = await acquire(file.name, file.path, loading(values), Policy.of(values))
         idle_timeout = given.get("idle_timeout")
         if isinstance(idle_timeout, int | float) and idle_timeout != engine.spec.params["idle_timeout"]:
             await engine.configure(float(idle_timeout))
-        if engine.warning and engine.pid not in self._warned:
-            self._warned.add(engine.pid)
-            self._on_warning(engine.warning)
+        warning = engine.warning or await self._gpu_unused(file, engine, given)
+        if warning and warning not in self._warned:
+            self._warned.add(warning)
+            self._on_warning(warning)
         return engine
+
+    async def _gpu_unused(self, file: ModelFile, engine: Engine, given: Values) -> str:
+        """That a GPU is there, where a model is loaded without it because nobody has said how many
+        layers it shall have; "" where that is not so."""
+        setting = self._settings.resolve(file.name)["n_gpu_layers"]
+        unsaid = setting.origin == "default" and setting.value == 0 and "n_gpu_layers" not in given
+        if not unsaid or file.builtin or not engine.started_here:
+            return ""
+        gpu = await asyncio.to_thread(self._machine.usable_gpu)
+        return gpu and (
+            f"{gpu} is there and llama.cpp can use it, but n_gpu_layers is 0, so {file.name} runs on the CPU: "
+            '"auto" puts as many layers on it as fit.'
+        )
 
     async def ask(
         self,

@@ -22,12 +22,11 @@ from llama_tui.engine.pool import Parting, Pool
 from llama_tui.engine.room import Policy, Room
 from llama_tui.errors import ContextOverflow, EngineError, LlamaTuiError, ModelNameError, NoRoom, Offer
 from llama_tui.library import names
-from llama_tui.library.fit import RAM
 from llama_tui.library.gguf import read_header
-from llama_tui.library.scan import Headers, ModelFile, builtin, describe, scan
+from llama_tui.library.scan import Headers, ModelFile, all_models, builtin, describe
 from llama_tui.paths import Paths
 from llama_tui.settings.layers import Setting
-from llama_tui.settings.params import BY_NAME, load_identity, sampling
+from llama_tui.settings.params import BY_NAME, load_identity, loading, sampling
 from llama_tui.settings.store import SettingsStore
 from llama_tui.settings.values import Value
 
@@ -76,7 +75,8 @@ class Workbench:
         for name in (model, used):
             if name and not self.current:
                 try:
-                    await self.choose(await asyncio.to_thread(self._find, name))
+                    folders = self.settings.model_dirs()
+                    await self.choose(await asyncio.to_thread(names.named, name, folders, self._headers))
                 except LlamaTuiError as error:
                     problems.append(error)
         if not self.current and (guide := await asyncio.to_thread(builtin, self._headers)):
@@ -92,16 +92,9 @@ class Workbench:
 
     # Models
 
-    def _find(self, name: str) -> ModelFile:
-        folders = self.settings.model_dirs()
-        path = names.resolve(name, folders)
-        return describe(path, names.canonical(path, folders), self._headers)
-
     async def rescan(self) -> None:
         """Read the model folders again; the built-in model comes last."""
-        found = await asyncio.to_thread(scan, self.settings.model_dirs(), self._headers)
-        guide = await asyncio.to_thread(builtin, self._headers)
-        self.files = [*found, *([guide] if guide else [])]
+        self.files = await asyncio.to_thread(all_models, self.settings.model_dirs(), self._headers)
         self._resolved.clear()
         if self.current:
             again = next((file for file in self.files if file.path == self.current.path), None)
@@ -186,10 +179,9 @@ class Workbench:
         """An engine with the settings that hold, or with what is chosen where there is no room."""
         changed: dict[str, Value] = {}
         while True:
-            values = {name: setting.value for name, setting in self.resolved().items()} | changed
-            load = {name: values[name] for name in self._load_params()}
+            values = self._values() | changed
             try:
-                return await self._pool.acquire(file.name, file.path, load, Policy.of(values))
+                return await self._pool.acquire(file.name, file.path, loading(values), Policy.of(values))
             except NoRoom as error:
                 offer = await self._choose(error)
                 if offer is None:
@@ -236,14 +228,14 @@ class Workbench:
         model = self.current.name if self.current else None
         return {name: self.settings.below(name, model) for name in BY_NAME if self.settings.is_saved(name, model)}
 
-    def _load_params(self) -> dict[str, Value]:
-        return {name: s.value for name, s in self.resolved().items() if BY_NAME[name].kind == "load"}
+    def _values(self) -> dict[str, Value]:
+        return {name: setting.value for name, setting in self.resolved().items()}
 
     @property
     def reload_pending(self) -> bool:
         """Whether the engine runs with other load parameters than those that hold now."""
         engine = self.engine
-        return bool(engine and engine.alive and load_identity(engine.spec.params) != load_identity(self._load_params()))
+        return bool(engine and engine.alive and load_identity(engine.spec.params) != load_identity(self._values()))
 
     async def set(self, name: str, value: Value | None, *, reset: bool = False) -> LlamaTuiError | None:
         """Keep a value for the chosen model, or `reset` it to the layer below; the warning, if any."""
@@ -271,9 +263,7 @@ class Workbench:
         setting, engine = self.resolved()["n_gpu_layers"], self.engine
         if setting.origin != "default" or setting.value != 0 or not engine or not self.current or self.current.builtin:
             return ""
-        if not await asyncio.to_thread(self._machine.backends):
-            return ""
-        return next((device.label for device in await asyncio.to_thread(self._machine.read) if device.name != RAM), "")
+        return await asyncio.to_thread(self._machine.usable_gpu)
 
     # The conversation
 
@@ -312,7 +302,7 @@ class Workbench:
         return names.canonical(self.current.path, self.settings.model_dirs()) if self.current else ""
 
     def _sampling(self, context_full: str | None) -> dict[str, Value]:
-        values = {name: setting.value for name, setting in self.resolved().items()}
+        values = self._values()
         return sampling({**values, "context_full": context_full or values["context_full"]})
 
     def resume(self) -> AsyncGenerator[ChatEvent, None]:

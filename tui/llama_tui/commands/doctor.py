@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from llama_tui.background import guessed
 from llama_tui.commands.models import NO_FOLDER
 from llama_tui.commands.output import say
 from llama_tui.commands.shell import Exit, command, compose
@@ -213,6 +214,7 @@ def terminal(able: Abilities) -> Iterator[Finding]:
     if "SSH_CONNECTION" in environ or "SSH_TTY" in environ:
         yield Finding(area, "note", "over SSH: copying goes through the terminal (OSC 52)",
                       "If nothing arrives in your clipboard, allow OSC 52 in the terminal's settings.")  # fmt: skip
+    yield from _background(able)
     if answers is None:
         yield Finding(area, "note", "not asked: standard input and output are no terminal of this program's own")
     elif not answers.answered:
@@ -236,6 +238,16 @@ def _answered(answers: Answers) -> Iterator[Finding]:
     else:
         yield Finding(area, "note", "OSC 52: it does not say whether programs may write its clipboard",
                       "Try ctrl+y in a chat; many terminals allow it without saying so.")  # fmt: skip
+
+
+def _background(able: Abilities) -> Iterator[Finding]:
+    if able.answers and able.answers.background:
+        yield Finding("terminal", "fine", f"its background is {able.answers.background}")
+    elif found := guessed(able.environ):
+        yield Finding("terminal", "note", f"its background is {found}, as COLORFGBG says")
+    elif able.answers:
+        yield Finding("terminal", "note", "it does not tell whether its background is light or dark",
+                      'If it is light: theme = "dawn".')  # fmt: skip
 
 
 def _between(found: Multiplexer | None) -> Iterator[Finding]:

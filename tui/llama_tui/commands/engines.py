@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
 
 from llama_tui.chat.access import Access
+from llama_tui.engine.devices import on_gpus
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.protocol import Memory
 from llama_tui.engine.silent import SilentEngine
@@ -88,8 +90,7 @@ def _held(engine: Found) -> Memory | None:
 def gpu_bytes(engine: Found) -> int:
     """What llama.cpp holds on devices of its own."""
     held = _held(engine)
-    buffers = held.buffers if held else ()
-    return sum(buffer.weights + buffer.kv + buffer.compute for buffer in buffers if not buffer.host)
+    return on_gpus(held.buffers) if held else 0
 
 
 def clock(seconds: float) -> str:
@@ -111,6 +112,15 @@ def matching(engines: Sequence[Found], wanted: str) -> list[Found]:
         names = ", ".join(f"{engine.spec.name} ({engine.pid})" for engine in engines)
         raise ModelNameError(f'No engine runs "{wanted}"', f"Running: {names}." if names else "None is running.")
     return found
+
+
+@contextlib.asynccontextmanager
+async def closing(access: Access, *, unload: bool = False) -> AsyncGenerator[Access]:
+    """Lets go of the engines at the end, however it comes; with `unload`, ends those that were started here."""
+    try:
+        yield access
+    finally:
+        await access.close(unload=unload)
 
 
 async def running(access: Access) -> list[Found]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from llama_tui.chat.trial import Run
-from llama_tui.commands.output import Narrator, say
+from llama_tui.commands.output import Narrator, cells, column, cropped, say
 from llama_tui.control import one_line
+from llama_tui.engine.devices import on_gpus
 from llama_tui.engine.protocol import Memory
 from llama_tui.errors import LlamaTuiError
 from llama_tui.library.units import short_size
@@ -59,7 +60,7 @@ class Figures:
         self._row: Result | None = None
         self._heads = [*(param.name.upper() for param in swept), *_HEADS]
         texts = [[param.name, *(param.format(each[param.name]) for each in sets)] for param in swept]
-        self._widths = [*(max(map(len, column)) for column in texts), *_WIDTHS]
+        self._widths = [*(max(map(cells, several)) for several in texts), *_WIDTHS]
 
     def begin(self) -> None:
         """The heads of the table."""
@@ -73,7 +74,7 @@ class Figures:
             return
         self._row = result
         width = shutil.get_terminal_size().columns - 1
-        print(f"{_REDRAW}{self._cells(result)[:width]}\n{text[:width]}{_BACK}", end="", flush=True)
+        print(f"{_REDRAW}{cropped(self._cells(result), width)}\n{cropped(text, width)}{_BACK}", end="", flush=True)
 
     def note(self, text: str) -> None:
         """Something that a person should know, on standard error."""
@@ -116,16 +117,12 @@ class Figures:
 
     def _values(self, result: Result) -> str:
         values = [param.format(result.params[param.name]) for param in self._swept]
-        return "  ".join(f"{value:>{width}}" for value, width in zip(values, self._widths, strict=False))
+        return "  ".join(column(value, width, right=True) for value, width in zip(values, self._widths, strict=False))
 
     def _cells(self, result: Result) -> str:
         first = [run.first_token_seconds for run in result.runs]
         memory = result.memory
-        gpu = (
-            sum(buffer.weights + buffer.kv + buffer.compute for buffer in memory.buffers if not buffer.host)
-            if memory
-            else 0
-        )
+        gpu = on_gpus(memory.buffers) if memory else 0
         return self._aligned(
             [
                 *(param.format(result.params[param.name]) for param in self._swept),
@@ -139,8 +136,8 @@ class Figures:
             ]
         )
 
-    def _aligned(self, cells: Sequence[str]) -> str:
-        return "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, self._widths, strict=True))
+    def _aligned(self, texts: Sequence[str]) -> str:
+        return "  ".join(column(text, width, right=True) for text, width in zip(texts, self._widths, strict=True))
 
 
 def _spread(values: Sequence[float], digits: int | None = None) -> str:

@@ -35,12 +35,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _keep(wanted: str, *, keep: bool) -> int:
-    paths, settings = compose()
-    access = Access(paths, settings)
-    try:
+    async with engines.closing(Access(*compose())) as access:
         for engine in engines.matching(await engines.running(access), wanted):
             await engines.keep(engine, keep=keep)
             say(f"{'keeping' if keep else 'no longer keeping'} {engine.spec.name} ({engine.pid})")
-    finally:
-        await access.close(unload=False)
     return Exit.OK

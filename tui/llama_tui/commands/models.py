@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from llama_tui.chat.access import Access
+from llama_tui.commands.engines import closing
 from llama_tui.commands.output import say
 from llama_tui.commands.shell import Exit, command, compose, table
 from llama_tui.library.scan import ModelFile
@@ -45,8 +46,7 @@ def main(arguments: Sequence[str]) -> int:
 
 async def _listed(flags: dict[str, str], *, json: bool, names: bool) -> str:
     paths, settings = compose(flags)
-    access = Access(paths, settings)
-    try:
+    async with closing(Access(paths, settings)) as access:
         files = await access.files()
         if names:
             return "\n".join(file.name for file in files)
@@ -67,8 +67,6 @@ async def _listed(flags: dict[str, str], *, json: bool, names: bool) -> str:
             for file in files
         ]
         return table(_HEADS, rows, frozenset({"SIZE", "PARAMS"}))
-    finally:
-        await access.close(unload=False)
 
 
 def _states(access: Access, file: ModelFile) -> list[str]:

@@ -22,6 +22,30 @@ def say(text: str, *, error: bool = False, end: str = "\n") -> None:
     print(sanitize(text) if stream.isatty() else text, end=end, file=stream, flush=True)
 
 
+def column(text: str, width: int, *, right: bool = False) -> str:
+    """Filled up with blanks to a width in the terminal's cells, of which wide characters take two."""
+    gap = " " * (width - cells(text))
+    return gap + text if right else text + gap
+
+
+def cells(text: str) -> int:
+    """How many of the terminal's cells it takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def cropped(text: str, width: int) -> str:
+    """As much of a line as so many cells hold."""
+    if cells(text) <= width:
+        return text
+    from rich.cells import set_cell_size
+
+    return set_cell_size(text, width)
+
+
 class Outlet:
     """Standard output behind a thread, so that a slow reader holds up neither the event loop nor a
     signal. `on_broken` is called in the loop when the reader has closed the pipe."""
@@ -94,7 +118,7 @@ class Narrator:
         if self._speaks and not self._hushed:
             self._shown = True
             width = shutil.get_terminal_size().columns - 1
-            print(f"{_CLEAR}{one_line(text)[:width]}", end="", file=sys.stderr, flush=True)
+            print(f"{_CLEAR}{cropped(one_line(text), width)}", end="", file=sys.stderr, flush=True)
 
     def hush(self) -> None:
         """Take the status away: the answer begins, perhaps on the same terminal."""

@@ -37,14 +37,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _listed(*, json: bool) -> str:
-    paths, settings = compose()
-    access = Access(paths, settings)
-    try:
+    async with engines.closing(Access(*compose())) as access:
         found = await engines.running(access)
         if json:
             return msgspec.json.format(msgspec.json.encode([engines.record(engine) for engine in found])).decode()
         if not found:
             return "No model is loaded."
         return table(engines.HEADS, [engines.row(engine) for engine in found], engines.RIGHT)
-    finally:
-        await access.close(unload=False)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import enum
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
 
-from llama_tui.commands.output import say
+from llama_tui.commands.output import cells, column, say
 from llama_tui.errors import (
     BadModelFile,
     ContextOverflow,
@@ -100,11 +102,21 @@ def exit_code(error: LlamaTuiError) -> Exit:
             return Exit.FAILED
 
 
+def on_signals(stop: Callable[[int], None]) -> list[signal.Signals]:
+    """Have the running event loop call `stop` with the exit code of each signal that asks a command to
+    end; those that it was started deaf to, as nohup does it, stay unheard. Returns those that are heard."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heard = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in heard:
+        asyncio.get_running_loop().add_signal_handler(number, stop, 128 + number)
+    return heard
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[str] = frozenset()) -> str:
     """Columns under their heads; those of `right` aligned to the right, as figures are."""
-    widths = [max(len(row[place]) for row in [heads, *rows]) for place in range(len(heads))]
+    widths = [max(cells(row[place]) for row in [heads, *rows]) for place in range(len(heads))]
     lines: list[str] = []
     for row in [heads, *rows]:
-        cells = zip(heads, row, widths, strict=True)
-        lines.append("  ".join(f"{cell:>{w}}" if head in right else f"{cell:<{w}}" for head, cell, w in cells).rstrip())
+        columns = zip(heads, row, widths, strict=True)
+        lines.append("  ".join(column(text, width, right=head in right) for head, text, width in columns).rstrip())
     return "\n".join(lines)

@@ -38,9 +38,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _stop(wanted: list[str]) -> int:
-    paths, settings = compose()
-    access = Access(paths, settings)
-    try:
+    async with engines.closing(Access(*compose())) as access:
         found = await engines.running(access)
         chosen = [engine for name in wanted for engine in engines.matching(found, name)] if wanted else found
         for engine in {engine.pid: engine for engine in chosen}.values():
@@ -48,6 +46,4 @@ async def _stop(wanted: list[str]) -> int:
             say(f"stopped {engine.spec.name} ({engine.pid})")
         if not chosen:
             say("No model is loaded.", error=True)
-    finally:
-        await access.close(unload=False)
     return Exit.OK

@@ -19,6 +19,8 @@ import tty
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from llama_tui.background import ANSWER, QUESTION, Background, is_asked, told
+
 _QUIET_SECONDS = 0.1
 _QUIET_SECONDS_SSH = 0.5
 _MOST_SECONDS = 2.0
@@ -33,6 +35,7 @@ _SYNCHRONIZED = re.compile(rb"\x1b\[\?2026;(\d)\$y")
 _COLOUR = re.compile(rb"\x1bP1\$r[0-9;:]*48[;:]2[;:]+1[;:]2[;:]3[0-9;:]*m\x1b\\")
 _COLOUR_ASKED = re.compile(rb"\x1bP[01]\$r[^\x1b]*\x1b\\")
 _COPIES = re.compile(rb"\x1bP([01])\+r4[dD]73")
+_BACKGROUND = re.compile(ANSWER.encode())
 _CLIPBOARD_ATTRIBUTE = b"52"
 
 
@@ -47,6 +50,7 @@ class Answers:
     synchronized: bool | None = None
     true_colour: bool | None = None
     copies: bool | None = None
+    background: Background | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,8 @@ def abilities(environ: Mapping[str, str], stdin: int, stdout: int) -> Abilities:
     answers = None
     if os.isatty(stdin) and os.isatty(stdout) and environ.get("TERM", "") not in ("", "dumb") and _ours(stdin):
         far = "SSH_CONNECTION" in environ or "SSH_TTY" in environ
-        answers = ask(stdin, stdout, _QUIET_SECONDS_SSH if far else _QUIET_SECONDS)
+        quiet = _QUIET_SECONDS_SSH if far else _QUIET_SECONDS
+        answers = ask(stdin, stdout, quiet, background=is_asked(environ))
     return Abilities(environ.get("TERM", ""), answers, multiplexer(environ), environ)
 
 
@@ -86,9 +91,9 @@ def _ours(stdin: int) -> bool:
         return False
 
 
-def ask(stdin: int, stdout: int, quiet: float) -> Answers:
-    """Ask a terminal, until it has answered everything or has said nothing for `quiet` seconds. Its
-    modes are as before afterwards, and no answer is left to be read."""
+def ask(stdin: int, stdout: int, quiet: float, *, background: bool = True) -> Answers:
+    """Ask a terminal, for its background too if told so, until it has answered everything or has said
+    nothing for `quiet` seconds. Its modes are as before afterwards, and no answer is left to be read."""
     try:
         before = termios.tcgetattr(stdin)
     except termios.error:
@@ -98,7 +103,7 @@ def ask(stdin: int, stdout: int, quiet: float) -> Answers:
         tty.setcbreak(stdin, termios.TCSADRAIN)
         deadline = time.monotonic() + _MOST_SECONDS
         if select.select([], [stdout], [], quiet)[1]:
-            os.write(stdout, _QUESTIONS)
+            os.write(stdout, QUESTION.encode() + _QUESTIONS if background else _QUESTIONS)
             while not _ATTRIBUTES.search(said) and time.monotonic() < deadline:
                 if not select.select([stdin], [], [], quiet)[0] or not (piece := os.read(stdin, 4096)):
                     break
@@ -120,6 +125,7 @@ def answers_in(said: bytes) -> Answers:
     version = _VERSION.search(said)
     synchronized = _SYNCHRONIZED.search(said)
     copies = _COPIES.search(said)
+    background = _BACKGROUND.search(said)
     listed = _CLIPBOARD_ATTRIBUTE in attributes[1].split(b";")
     return Answers(
         answered=True,
@@ -128,6 +134,7 @@ def answers_in(said: bytes) -> Answers:
         synchronized=synchronized is not None and synchronized[1] in (b"1", b"2", b"3"),
         true_colour=True if _COLOUR.search(said) else False if _COLOUR_ASKED.search(said) else None,
         copies=True if listed or (copies and copies[1] == b"1") else None,
+        background=told(background["colour"].decode("ascii", "replace")) if background else None,
     )
 
 

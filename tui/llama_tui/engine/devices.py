@@ -97,6 +97,11 @@ class Machine:
             return tuple(sorted(name.removeprefix("ggml-") for name in names if not name.startswith(_NO_GPU)))
         return ()
 
+    def usable_gpu(self) -> str:
+        """What to call the first GPU that is there and that the installed llama.cpp was built for; ""
+        where there is none. To be called in a thread."""
+        return next((device.label for device in self.read()[1:]), "") if self.backends() else ""
+
 
 def visible(devices: list[Any], variable: str | None) -> list[Any]:
     """The devices that CUDA_VISIBLE_DEVICES leaves, in its order; a list of UUIDs leaves all, since
@@ -115,8 +120,9 @@ def visible(devices: list[Any], variable: str | None) -> list[Any]:
 
 def on_device(buffers: tuple[Buffer, ...], device: str) -> int:
     """Bytes that an engine's buffers take on a device."""
-    return sum(
-        b.weights + b.kv + b.compute
-        for b in buffers
-        if (not b.host and b.name == device) or b.name.startswith(device + "_")
-    )
+    return sum(b.total for b in buffers if (not b.host and b.name == device) or b.name.startswith(device + "_"))
+
+
+def on_gpus(buffers: tuple[Buffer, ...]) -> int:
+    """Bytes that an engine's buffers take on devices with a memory of their own."""
+    return sum(buffer.total for buffer in buffers if not buffer.host)

@@ -51,9 +51,7 @@ class Case:
                 mapped[engine.file] = max(pages, mapped.get(engine.file, 0))
             if engine.condition == "loading" and engine.spec.estimate:
                 for name in free:
-                    coming = sum(
-                        _size(buffer) for buffer in engine.spec.estimate.buffers if _home(buffer, free) == name
-                    )
+                    coming = sum(buffer.total for buffer in engine.spec.estimate.buffers if _home(buffer, free) == name)
                     free[name] -= max(0, coming - (private + pages if name == RAM else held[name]))
         free[RAM] -= sum(mapped.values())
         return {name: max(0, size) for name, size in free.items()}
@@ -134,10 +132,6 @@ def told_by(case: Case, need: Need, told: DryRun) -> Need:
 def _home(buffer: Buffer, devices: dict[str, int]) -> str:
     """The device that a buffer is on; pinned memory is RAM."""
     return next((name for name in devices if name != RAM and on_device((buffer,), name)), RAM)
-
-
-def _size(buffer: Buffer) -> int:
-    return buffer.weights + buffer.kv + buffer.compute
 
 
 def layer_bytes(network: Network, params: dict[str, Value]) -> int:

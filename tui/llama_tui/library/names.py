@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llama_tui.errors import ModelNameError
 from llama_tui.library.files import SUFFIX, Found, Shard, absolute, find, has_suffix, parts_beside, stem
-from llama_tui.library.scan import GUIDE, builtin_path
+from llama_tui.library.scan import GUIDE, Headers, ModelFile, builtin_path, describe
 from llama_tui.settings.layers import PREFIXES
 
 _NEAREST = 5
@@ -55,6 +55,13 @@ def resolve(name: str, folders: Sequence[Path], found: Sequence[Found] | None = 
     if (path := _only(name, loose)) is not None:
         return path
     raise _unknown(name, target, folders, found)
+
+
+def named(name: str, folders: Sequence[Path], headers: Headers) -> ModelFile:
+    """The model that a name means, as a line of the list, whether it can be used or not. May be
+    called in a thread; raises as `resolve` does."""
+    path = resolve(name, folders)
+    return describe(path, canonical(path, folders), headers)
 
 
 def canonical(path: Path, folders: Sequence[Path]) -> str:

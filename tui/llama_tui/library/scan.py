@@ -91,6 +91,12 @@ def scan(folders: Iterable[Path], headers: Headers | None = None) -> list[ModelF
     return [model for model in models if model is not None]
 
 
+def all_models(folders: Iterable[Path], headers: Headers) -> list[ModelFile]:
+    """Every chat model under the folders, and the built-in one as the last; may be called in a thread."""
+    guide = builtin(headers)
+    return [*scan(folders, headers), *([guide] if guide else [])]
+
+
 def builtin_path() -> Path | None:
     """The guide model that is shipped inside the package, or None where it was left out."""
     path = Path(__file__).parents[1] / f"{GUIDE}.gguf"

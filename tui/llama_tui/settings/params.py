@@ -221,7 +221,7 @@ PARAMS: tuple[Param, ...] = (
     ),
     _reload(
         name="n_threads", type="int", default=None, group="devices",
-        help="Threads that generate; auto = the physical cores this process may use.",
+        help="Threads that generate; auto = the physical cores it may use, but never every CPU of four or more.",
         minimum=1, maximum=512, none_word="auto", variables=("LLAMA_CPP_N_THREADS",),
     ),
     _reload(
@@ -345,7 +345,10 @@ PARAMS: tuple[Param, ...] = (
         name="check_room", type="bool", default=True,
         help="Load only what fits into the memory that is free.",
     ),
-    _app(name="theme", type="str", default="night", help="Theme: one of the program or a file of your own."),
+    _app(
+        name="theme", type="str", default="auto",
+        help="Theme: one of the program or a file of your own; auto = as the terminal's background is.",
+    ),
     _app(
         name="paint", type="choice", default="diff", choices=("diff", "full"),
         help="What is sent to the terminal: only what differs, or every region that may have changed.",
@@ -376,6 +379,15 @@ def load_identity(values: Values) -> dict[str, Value]:
     return {param.name: values.get(param.name, param.default) for param in PARAMS if param.reload}
 
 
+def loading(values: Values) -> dict[str, Value]:
+    """The load values among `values`, defaults where one is not there."""
+    return _of_kind("load", values)
+
+
 def sampling(values: Values) -> dict[str, Value]:
     """The sampling values among `values`, defaults where one is not there."""
-    return {param.name: values.get(param.name, param.default) for param in PARAMS if param.kind == "sampling"}
+    return _of_kind("sampling", values)
+
+
+def _of_kind(kind: str, values: Values) -> dict[str, Value]:
+    return {param.name: values.get(param.name, param.default) for param in PARAMS if param.kind == kind}

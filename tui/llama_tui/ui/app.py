@@ -8,12 +8,17 @@ import signal
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from textual import work
+from rich.console import RenderableType
+from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.notifications import SeverityLevel
+from textual.theme import Theme
+from textual.worker import WorkerFailed
 
+from llama_tui.background import Background, guessed
 from llama_tui.chat.workbench import Workbench
 from llama_tui.control import sanitize
+from llama_tui.crash import Crash, crash
 from llama_tui.engine.devices import Machine
 from llama_tui.engine.pool import Parting
 from llama_tui.errors import NoRoom, Offer, SettingsError
@@ -22,6 +27,7 @@ from llama_tui.settings.store import SettingsStore
 from llama_tui.ui.bindings import KeyGroup, KeyTable, key_words, named
 from llama_tui.ui.commands import Commands
 from llama_tui.ui.driver import PaintedApp, Painting
+from llama_tui.ui.input import BackgroundTold, TerminalGone
 from llama_tui.ui.screens.chats import ChatList
 from llama_tui.ui.screens.context import ContextScreen
 from llama_tui.ui.screens.logs import EngineList, LogScreen
@@ -29,14 +35,13 @@ from llama_tui.ui.screens.main import MainScreen
 from llama_tui.ui.screens.room import RoomScreen
 from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.screens.themes import ThemeList
-from llama_tui.ui.theme import load_themes
+from llama_tui.ui.theme import AUTO, AUTO_SAID, Themes, colours, fitting
 from llama_tui.ui.widgets.find import FindField
 from llama_tui.ui.widgets.form import FieldList
 from llama_tui.ui.widgets.models import ModelList
 from llama_tui.ui.widgets.prompt import Prompt
 from llama_tui.ui.widgets.transcript import Transcript
 
-DEFAULT_THEME = "night"
 _REPAINT_SECONDS = 0.1
 
 
@@ -83,40 +88,41 @@ class LlamaTui(PaintedApp[Farewell]):
         self, paths: Paths, settings: SettingsStore, model: str | None = None, machine: Machine | None = None
     ) -> None:
         values = settings.values()
+        self._paths = paths
+        self._settings = settings
+        self._themes = Themes(paths.themes)
+        self._background: Background | None = guessed(os.environ)
+        self._colours = colours()
+        # Before anything else: another theme, later, has every style read and applied once more.
+        self.set_reactive(LlamaTui.theme, self._named(self.wanted_theme))
         super().__init__(Painting(values["paint"] == "diff", int(str(values["frame_rate"]))))
         if "SSH_CONNECTION" in os.environ or "SSH_TTY" in os.environ:
             self.animation_level = "none"
-        self._paths = paths
-        self._settings = settings
         machine = machine or Machine()
         self.workbench = Workbench(paths, settings, self._engines_changed, self._choose_offer, machine)
         self.keys = KeyTable(KEY_GROUPS, settings.keys(), str(paths.config_file))
         self.main = MainScreen(self.workbench, model, machine, self.keys)
-        self.theme_names: list[str] = []
-        self._descriptions: dict[str, str] = {}
         self._repaint_due = False
+        self.crash: Crash | None = None
 
     def get_default_screen(self) -> MainScreen:
         """The main screen is the first and stays."""
         return self.main
 
+    def on_load(self) -> None:
+        """Hear signals before the terminal is taken."""
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._leave_at_once)
+
     def on_mount(self) -> None:
-        """Themes and keys first: they shape the first frame."""
-        themes = load_themes(self._paths.themes)
-        for theme in themes.themes.values():
-            self.register_theme(theme)
-        self.theme_names = sorted(themes.themes)
-        self._descriptions = {name: themes.descriptions[name] for name in self.theme_names}
-        self._settings.problems.extend(themes.problems)
+        """Keys first: they shape the first frame."""
+        self._settings.problems.extend(self._themes.problems)
         wanted = str(self._settings.values()["theme"])
-        self.theme = wanted if wanted in themes.themes else DEFAULT_THEME
-        if wanted not in themes.themes:
+        if wanted not in self.theme_names:
             hint = f"There are {', '.join(self.theme_names)}; {key_words(self.keys.of('app.themes'))} shows them."
             self._settings.problems.append(SettingsError(f"There is no theme {wanted!r}", hint))
         self._settings.problems.extend(self.keys.problems)
         self.set_keymap(self.keys.keymap)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, self._leave_at_once)
 
     def notify(
         self,
@@ -134,24 +140,54 @@ class LlamaTui(PaintedApp[Farewell]):
 
     # Themes
 
+    @property
+    def theme_names(self) -> list[str]:
+        """Every theme that can be set."""
+        return [AUTO, *self._themes.names]
+
+    def get_theme(self, theme_name: str) -> Theme | None:
+        """A theme by its name, whether Textual knows it by now or not."""
+        return self._themes.theme(theme_name) or super().get_theme(theme_name)
+
+    @property
+    def wanted_theme(self) -> str:
+        """The theme that is set, `AUTO` where there is none of that name."""
+        wanted = str(self._settings.values()["theme"])
+        return wanted if wanted in self.theme_names else AUTO
+
     @work(group="theme", exclusive=True)
     async def use_theme(self, name: str) -> None:
         """Switch at once, and keep the choice."""
-        self.theme = name
+        self._show_theme(name)
         if problem := await self.workbench.set("theme", name):
             self.notify(f"{problem.message}\n{problem.hint}", severity="warning")
 
     def action_themes(self) -> None:
         """Choose a theme by looking at each."""
         if not isinstance(self.screen, ThemeList):
-            self.push_screen(ThemeList(self._descriptions, self.theme, self._preview, self.keys), self._chosen)
+            descriptions = {AUTO: AUTO_SAID, **self._themes.descriptions()}
+            screen = ThemeList(descriptions, self.wanted_theme, self._show_theme, self.keys)
+            self.push_screen(screen, self._chosen)
 
-    def _preview(self, name: str) -> None:
-        self.theme = name
+    def _show_theme(self, name: str) -> None:
+        if theme := self.get_theme(self._named(name)):
+            self.register_theme(theme)
+            self.theme = theme.name
+
+    def _named(self, name: str) -> str:
+        """The name of a theme that is set; of `AUTO`, which it stands for here."""
+        return fitting(self._background, self._colours) if name == AUTO else name
 
     def _chosen(self, name: str | None) -> None:
         if name:
             self.use_theme(name)
+
+    @on(BackgroundTold)
+    def _follow_background(self, event: BackgroundTold) -> None:
+        """The terminal may answer at any time; a theme that is looked at stays."""
+        self._background = event.background
+        if self.wanted_theme == AUTO and not isinstance(self.screen, ThemeList):
+            self._show_theme(AUTO)
 
     # Engines
 
@@ -195,10 +231,29 @@ class LlamaTui(PaintedApp[Farewell]):
         """Let go of the engines, however the program ends; after `action_quit` nothing is left to do."""
         await self.workbench.close(unload=False)
 
+    @on(TerminalGone)
     def _leave_at_once(self) -> None:
         """The terminal is gone or the program is asked to end: the engines go on, and what they
         are writing is fetched at the next start."""
         self.exit(Farewell())
+
+    def _handle_exception(self, error: Exception) -> None:
+        """An error that nothing has caught, of a handler, a worker, a timer or a frame. Textual would show
+        the traceback with everybody's variables in it."""
+        if self.crash is None:
+            self.crash = crash(self._paths.crash_log, error.error if isinstance(error, WorkerFailed) else error)
+        super()._handle_exception(error)
+
+    def _fatal_error(self) -> None:
+        self._close_messages_no_wait()
+
+    def panic(self, *renderables: RenderableType) -> None:
+        """End because of an error that Textual has in words only."""
+        if self.crash is None:
+            with self.console.capture() as said:
+                self.console.print(*renderables)
+            self.crash = crash(self._paths.crash_log, RuntimeError("of the user interface"), said.get())
+        self._fatal_error()
 
 
 KEY_GROUPS = (

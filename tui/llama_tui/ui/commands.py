@@ -44,4 +44,4 @@ class Commands(Provider):
             def use(theme: str = name) -> None:
                 app.use_theme(theme)
 
-            yield f"Theme: {name}", "in use" if name == app.theme else "", use
+            yield f"Theme: {name}", "in use" if name == app.wanted_theme else "", use

@@ -26,7 +26,7 @@ from textual.messages import TerminalSupportsSynchronizedOutput
 from textual.screen import Screen
 
 from llama_tui.ui.diff import Abilities
-from llama_tui.ui.intake import ReadingDriver
+from llama_tui.ui.input import AskingDriver
 from llama_tui.ui.link import QUERY, Outlet, Window
 from llama_tui.ui.paint import LEAVE, Painter
 
@@ -61,7 +61,7 @@ class PaintedApp(App[Result]):
     """An app whose frames go through a `TerminalDriver`, where there is a terminal to go to."""
 
     def __init__(self, painting: Painting) -> None:
-        super().__init__(driver_class=TerminalDriver if painting.by_difference else ReadingDriver)
+        super().__init__(driver_class=TerminalDriver if painting.by_difference else AskingDriver)
         self.painting = painting
         self.terminal: TerminalDriver | None = None
 
@@ -86,7 +86,7 @@ class PaintedApp(App[Result]):
         self.refresh()
 
 
-class TerminalDriver(ReadingDriver):
+class TerminalDriver(AskingDriver):
     """Textual's driver, whose output never holds the program up and whose frames are differences."""
 
     def __init__(
@@ -126,6 +126,8 @@ class TerminalDriver(ReadingDriver):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._pipe and self._window.due:
+            self.ask()  # what is answered last: then nothing is on its way any more
         self.write(LEAVE)
         super().stop_application_mode()
 

@@ -6,15 +6,10 @@ paste is searched for its end alone, made safe piece by piece as it comes, and h
 
 from __future__ import annotations
 
-import codecs
-import os
 import re
-import selectors
 from collections.abc import Callable, Iterable, Iterator
 
 from textual import events
-from textual._xterm_parser import XTermParser
-from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 
 from llama_tui.control import sanitize
@@ -26,9 +21,6 @@ _REPLY = re.compile(r"\x1b\[\?\d+;\d\$y")
 
 _LONGEST = 14
 """Characters of such an answer, and more than a mark has."""
-
-_READ = 65536
-_IDLE_SECONDS = 0.1
 
 
 class Paste(events.Paste):
@@ -72,24 +64,6 @@ class Intake:
         if self._pasted is None and self._held:
             held, self._held = self._held, ""
             yield from self._parse(held)
-
-
-class ReadingDriver(LinuxDriver):
-    """Textual's driver, whose pastes may be of any length."""
-
-    def run_input_thread(self) -> None:
-        """Make messages of what is typed until the program ends."""
-        parser = XTermParser(self._debug)
-        intake = Intake(parser.feed)
-        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        with selectors.SelectSelector() as selector:
-            selector.register(self.fileno, selectors.EVENT_READ)
-            while not self.exit_event.is_set():
-                ready = selector.select(_IDLE_SECONDS)
-                for message in intake.feed(decode(os.read(self.fileno, _READ))) if ready else intake.idle():
-                    self.process_message(message)
-                for message in parser.tick():
-                    self.process_message(message)
 
 
 def _beginning(text: str) -> str:

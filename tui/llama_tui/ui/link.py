@@ -97,6 +97,11 @@ class Window:
         self._sent = self._asked = self._drawn = 0
         self._marks: deque[tuple[int, float]] = deque()
 
+    @property
+    def due(self) -> bool:
+        """Whether an answer has not come yet."""
+        return bool(self._marks)
+
     def send(self, size: int, now: float) -> bool:
         """Note bytes that are sent; whether `QUERY` shall follow them."""
         self._sent += size

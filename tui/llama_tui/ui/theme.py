@@ -1,4 +1,4 @@
-"""Themes from TOML files: the two that ship with the program, and the user's own."""
+"""Themes from TOML files: those that ship with the program, and the user's own."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from rich.console import Console
+from textual import constants
 from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
+from llama_tui.background import Background
 from llama_tui.errors import SettingsError
+
+AUTO = "auto"
+"""The setting that leaves the choice to the terminal."""
+
+AUTO_SAID = "night, or dawn where the terminal's background is light"
 
 COLORS = (
     "primary",
@@ -38,17 +45,22 @@ STYLE_WORDS = frozenset({"none", "bold", "b", "dim", "italic", "i", "reverse", "
 
 COLOR_HINT = 'Write a colour as "#rrggbb", "rgb(r, g, b)" or a name such as "teal".'
 
+_COLOURS = {"standard": 16, "windows": 16, "256": 256, "truecolor": 1 << 24}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SHARE = re.compile(r"(?P<color>.+?)(?:\s+(?P<percent>\d{1,3})%)?")
 
 
-@dataclass(slots=True)
-class ThemeSet:
-    """The themes that can be used, by name, what their files say of them, and what was wrong with the others."""
+def fitting(background: Background | None, colours: int) -> str:
+    """The shipped theme for a terminal of so many colours with such a background."""
+    if colours <= 16:
+        return "sixteen"
+    return "dawn" if background == "light" else "night"
 
-    themes: dict[str, Theme] = field(default_factory=dict[str, Theme])
-    descriptions: dict[str, str] = field(default_factory=dict[str, str])
-    problems: list[SettingsError] = field(default_factory=list[SettingsError])
+
+def colours() -> int:
+    """How many colours are written to this terminal; without any, attributes and signs say all."""
+    console = Console(color_system=cast("Any", constants.COLOR_SYSTEM), force_terminal=True)
+    return _COLOURS.get(console.color_system or "", 0)
 
 
 def shipped_dir() -> Path:
@@ -64,24 +76,44 @@ def shipped_dir() -> Path:
     return package / "themes"
 
 
-def load_themes(user_dir: Path, shipped: Path | None = None) -> ThemeSet:
-    """Read every theme: the shipped ones first, then the user's, which win where names are equal.
+class Themes:
+    """The themes by name: those that come with the program, and the user's own, which win where names are equal.
 
-    A file that cannot be used is left out and reported; nothing here raises.
+    The user's files are read at once, so that what is wrong with them is told at the start; one of
+    the program's own is read when it is wanted. A file that cannot be used is left out and reported
+    in `problems`; nothing here raises.
     """
-    found = ThemeSet()
-    for folder in (shipped or shipped_dir(), user_dir):
+
+    def __init__(self, user_dir: Path, shipped: Path | None = None) -> None:
+        self.problems: list[SettingsError] = []
+        self._shipped = {file.stem: file for file in self._files(shipped or shipped_dir())}
+        self._themes: dict[str, tuple[Theme, str]] = {}
+        for file in self._files(user_dir):
+            if read := _read(file, self.problems):
+                self._themes[read[0].name] = read
+
+    def _files(self, folder: Path) -> list[Path]:
         try:
-            files = sorted(folder.glob("*.toml"))
+            return sorted(folder.glob("*.toml"))
         except OSError as error:
-            found.problems.append(SettingsError(f"{folder}: {error.strerror}", "The themes in it are left out."))
-            continue
-        for file in files:
-            if read := _read(file, found.problems):
-                theme, description = read
-                found.themes[theme.name] = theme
-                found.descriptions[theme.name] = description
-    return found
+            self.problems.append(SettingsError(f"{folder}: {error.strerror}", "The themes in it are left out."))
+            return []
+
+    @property
+    def names(self) -> list[str]:
+        """Every theme, in the order of the alphabet."""
+        return sorted({*self._shipped, *self._themes})
+
+    def theme(self, name: str) -> Theme | None:
+        """The theme of a name, if there is one that can be used."""
+        file = self._shipped.pop(name, None)
+        if file and name not in self._themes and (read := _read(file, self.problems)):
+            self._themes[name] = read
+        return self._themes[name][0] if name in self._themes else None
+
+    def descriptions(self) -> dict[str, str]:
+        """What the files say of their themes, by name; reads them all."""
+        return {name: self._themes[name][1] for name in self.names if self.theme(name)}
 
 
 def _read(file: Path, problems: list[SettingsError]) -> tuple[Theme, str] | None:
@@ -136,6 +168,8 @@ class _ThemeFile:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             self._wrong("name", name, "letters, digits, - and _, such as my-theme")
             return ""
+        if name == AUTO:
+            self._wrong("name", name, "a name of its own: auto leaves the choice to the terminal")
         return name
 
     def _colors(self) -> dict[str, str]:

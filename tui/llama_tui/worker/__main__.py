@@ -23,6 +23,7 @@ from llama_tui.engine.protocol import EngineSpec
 from llama_tui.worker.server import EndReason, Server
 
 _OPEN_FILES = 8192
+_NICE = 3
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
     faulthandler.enable()
     listening = socket.socket(fileno=int(sys.argv[1]))
     spec = msgspec.json.decode(sys.argv[2], type=EngineSpec)
+    _give_way()
     _volunteer_for_the_oom_killer()
     _allow_many_clients()
     reason = asyncio.run(_serve(spec, listening))
@@ -42,6 +44,14 @@ async def _serve(spec: EngineSpec, listening: socket.socket) -> EndReason:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.signalled)
     return await server.run(listening)
+
+
+def _give_way() -> None:
+    """Whoever types should not wait for a token. Linux may weigh sessions before it weighs processes, and
+    an engine is a session of its own: that has a priority too. Nothing is lost where no one else computes."""
+    os.nice(_NICE)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def _volunteer_for_the_oom_killer() -> None:

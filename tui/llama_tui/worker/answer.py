@@ -67,7 +67,7 @@ class Answerer:
         rendered, prompt = fitted.told.rendered, fitted.told.tokens
         formats = model.call_formats if request.tools else ()
         grammar, begins_with = _constraint(model, request, formats, grammar_of(params), rendered.text)
-        biases = biases_of(params, model.vocab, model.tokenize)
+        biases = biases_of(params, model)
         began = time.monotonic()
         restored = self._archive.recall(prompt, lambda: self._flag.is_set)
         reused = decoder.reuse(prompt)

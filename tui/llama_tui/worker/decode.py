@@ -73,10 +73,15 @@ class Decoder:
         same = self.reusable(prompt)
         # Even where nothing differs: a token whose computation was stopped may have left its cell.
         if not same or not llama.llama_memory_seq_rm(self._memory, 0, same, -1):
-            llama.llama_memory_clear(self._memory, True)
+            self._forget()
             same = 0
         del self._held[same:]
         return same
+
+    def _forget(self) -> None:
+        """Empty the KV cache. Its bytes stay: nothing reads cells that are free, and to clear those
+        of a long context takes longer than many a prefill."""
+        llama.llama_memory_clear(self._memory, False)
 
     def reusable(self, prompt: Sequence[int]) -> int:
         """How many tokens of the prompt need not be computed, if `reuse` were called now."""
@@ -136,11 +141,11 @@ class Decoder:
         """Put a copy back in place of what the KV cache holds; False where llama.cpp refuses it,
         and then the cache is empty."""
         self._held.clear()
-        llama.llama_memory_clear(self._memory, True)
+        self._forget()
         buffer = (ctypes.c_uint8 * len(data)).from_buffer(data)
         read = llama.llama_state_seq_set_data(self._model.context, buffer, len(data), 0)
         if read != len(data) or llama.llama_memory_seq_pos_max(self._memory, 0) + 1 != len(tokens):
-            llama.llama_memory_clear(self._memory, True)
+            self._forget()
             return False
         self._held += tokens
         return True

@@ -18,7 +18,7 @@ from llama_tui.settings.items import Adapter, Override
 from llama_tui.settings.values import Value
 from llama_tui.worker import backends, binding
 from llama_tui.worker.binding import llama
-from llama_tui.worker.threads import physical_cores
+from llama_tui.worker.threads import default_threads
 
 # ggml.h, enum ggml_type.
 _KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
@@ -90,7 +90,7 @@ class Loading:
         params.n_ubatch = min(int(cast("int", wanted["n_ubatch"])), params.n_batch)
         # Only the last token's logits are ever read; without this the buffer holds n_batch rows.
         params.n_outputs_max = 1
-        params.n_threads = int(cast("int", wanted["n_threads"] or physical_cores()))
+        params.n_threads = int(cast("int", wanted["n_threads"] or default_threads()))
         params.n_threads_batch = int(cast("int", wanted["n_threads_batch"] or params.n_threads))
         params.flash_attn_type = _FLASH_ATTN[str(wanted["flash_attn"])]
         params.type_k, params.type_v = (_KV_TYPES[str(wanted[name])] for name in ("type_k", "type_v"))

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import msgspec
 
 from llama_tui.engine.protocol import Message
+from llama_tui.worker.losses import shortened
 from llama_tui.worker.template import ChatTemplate, TemplateError
 
 _CPU_SECONDS = 2.0
@@ -40,8 +41,8 @@ _PIPE_BYTES = 65536
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """A rendered conversation. `notice` says why the model's own template did not make it; `stop`
-    holds texts that end the answer besides the model's own tokens."""
+    """A rendered conversation. `notice` says why the model's own template did not make it, or what it
+    leaves out; `stop` holds texts that end the answer besides the model's own tokens."""
 
     text: str
     template: Literal["model", "fallback"]
@@ -64,6 +65,7 @@ class _Request(msgspec.Struct, frozen=True):
 class _Reply(msgspec.Struct, frozen=True):
     prompt: str | None = None
     error: str = ""
+    shortened: str = ""
 
 
 class Renderer:
@@ -99,7 +101,8 @@ class Renderer:
         request = _Request(tuple(messages), tuple(tools), thinking)
         reply = _Reply(error=self._wild) if self._wild else self._ask(self._model, request)
         if reply.prompt is not None:
-            return Prompt(reply.prompt, "model")
+            notice = f"The chat template of {self._name} leaves out a part of {reply.shortened}."
+            return Prompt(reply.prompt, "model", notice=notice if reply.shortened else "")
         notice = f"The chat template of {self._name} cannot be used here, a neutral one was: {reply.error}."
         return Prompt(self._neutral.render(messages, tools), "fallback", self._neutral.stop, notice)
 
@@ -194,7 +197,7 @@ def main() -> None:
         try:
             template = template or ChatTemplate(model.source, model.bos, model.eos, knows_chatml=False)
             prompt = template.render(request.messages, request.tools, request.thinking)
-            reply = _Reply(prompt.encode("utf-8", "replace").decode())
+            reply = _Reply(prompt.encode("utf-8", "replace").decode(), shortened=shortened(prompt, request.messages))
         except TemplateError as error:
             reply = _Reply(error=error.message.rstrip("."))
         except (MemoryError, RecursionError):

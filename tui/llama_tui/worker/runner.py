@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from llama_tui.worker.archive import Archive
     from llama_tui.worker.binding import AbortFlag
     from llama_tui.worker.decode import Decoder
+    from llama_tui.worker.renderer import Renderer
 
 
 _FAILED_SECONDS = 20
@@ -54,6 +55,7 @@ class Runner(threading.Thread):
         self._decoder: Decoder | None = None
         self._archive: Archive | None = None
         self._answerer: Answerer | None = None
+        self._renderer: Renderer | None = None
         self._save_until: float | None = None
         self._current: Generation | None = None
         self.progress: float | None = None
@@ -95,7 +97,7 @@ class Runner(threading.Thread):
             self._archive.abandon()
 
     def run(self) -> None:
-        """Load, then work until `finish`."""
+        """Load, then work until `finish`, and end the process of the chat template."""
         try:
             self._load()
         except LoadFailed as error:
@@ -120,6 +122,8 @@ class Runner(threading.Thread):
             self._carry_out(generation)
         if self._archive and self._save_until:
             self._archive.close(self._save_until)
+        if self._renderer:
+            self._renderer.close()  # whoever waits for the engine's end waits for this process as well
 
     def _load(self) -> None:
         try:
@@ -133,6 +137,7 @@ class Runner(threading.Thread):
         self._flag = binding.AbortFlag()
         fingerprint = archive.fingerprint(self._spec)
         loaded = model.Model(self._spec, log, self._loaded_so_far)
+        self._renderer = loaded.renderer
         self._decoder = decode.Decoder(loaded, self._flag)
         self._archive = archive.Archive(self._spec, fingerprint, loaded, self._decoder)
         self._answerer = answer.Answerer(loaded, self._decoder, self._archive, self._flag)

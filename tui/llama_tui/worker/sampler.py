@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llama_tui.errors import EngineError
 from llama_tui.settings.values import Value
 from llama_tui.worker.binding import llama
+from llama_tui.worker.model import Model
 
 
 class Sampler:
@@ -27,9 +28,6 @@ class Sampler:
         self.chain: Any = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
         n_vocab = llama.llama_vocab_n_tokens(vocab)
         self.remembers = 0
-        if self._p.get("ignore_eos"):
-            ends = (token for token in range(n_vocab) if llama.llama_vocab_is_eog(vocab, token))
-            biases = [*biases, *((token, float("-inf")) for token in ends)]
         if biases:
             given = (llama.llama_logit_bias * len(biases))(*biases)
             self._add(llama.llama_sampler_init_logit_bias(n_vocab, len(biases), given))
@@ -117,22 +115,22 @@ class Sampler:
             self.chain = None
 
 
-def biases_of(
-    params: Mapping[str, Value], vocab: Any, tokenize: Callable[..., Sequence[int]]
-) -> list[tuple[int, float]]:
-    """The token ids and biases of `logit_bias`; raises `EngineError` for what is no token."""
-    n_vocab = llama.llama_vocab_n_tokens(vocab)
+def biases_of(params: Mapping[str, Value], model: Model) -> list[tuple[int, float]]:
+    """The token ids and biases of `logit_bias` and `ignore_eos`; raises `EngineError` for what is no token."""
+    n_vocab = llama.llama_vocab_n_tokens(model.vocab)
     biases: dict[int, float] = {}
     for item in _texts(params["logit_bias"]):
         text, _, bias = item.rpartition("=")
         if text.isascii() and text.isdigit():
             tokens: Sequence[int] = [int(text)]
         else:
-            tokens = tokenize(text.strip('"') or text, bos=False)
+            tokens = model.tokenize(text.strip('"') or text, bos=False)
         if len(tokens) != 1 or tokens[0] >= n_vocab:
             what = f"{len(tokens)} tokens" if len(tokens) != 1 else f"no token: there are {n_vocab:,}"
             raise EngineError(f"logit_bias: {text!r} is {what}", "Name one token, by its id or its whole text.")
         biases[tokens[0]] = float(bias)
+    if params["ignore_eos"]:
+        biases |= dict.fromkeys(model.end_tokens, float("-inf"))
     return list(biases.items())
 
 

@@ -20,7 +20,10 @@ import jinja2.sandbox
 
 from llama_tui.engine.protocol import Message
 from llama_tui.errors import EngineError
-from llama_tui.worker.shapes import Parts, in_words, shapes, shows
+from llama_tui.worker.losses import lost, marked
+from llama_tui.worker.shapes import Parts, Tools, Turn, in_words, shapes, shows
+
+_Conversation = tuple[list[Turn], Tools]
 
 _OUTPUT, _GROWTH = 1_000_000, 8
 """A prompt may have this many characters, and as many more for each one of the conversation."""
@@ -30,6 +33,10 @@ _REASON = 300
 
 _LEAST_EFFORT = ("no_think", "none", "minimal", "low")
 """What templates with a `reasoning_effort` call the least of it, the least first."""
+
+
+_PARTS = "[{'type': 'text'"
+"""What a template writes that cuts a content, or adds to it, where that is a list of parts."""
 
 
 class TemplateError(EngineError):
@@ -77,30 +84,52 @@ class ChatTemplate:
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), thinking: bool | None = None
     ) -> str:
         """The prompt up to where the answer begins, from the first shape of the conversation that
-        the template accepts and shows whole; raises `TemplateError` where it accepts none."""
+        the template accepts and shows whole; raises `TemplateError` where it accepts none, or drops
+        somebody's text from all of them."""
         if self.origin == "fallback":
             return self._render(in_words(messages, tools))
-        first: Exception | None = None
-        accepted: str | None = None
-        for turns, offered in shapes(messages, tools):
-            known: dict[str, Any] = {name: value for name, value in self._known.items() if value}
-            known |= {"messages": turns, "add_generation_prompt": True, **self._switches(thinking)}
-            if offered:
-                known["tools"] = offered
+        error: Exception | None = None
+        missing = ""
+        accepted: list[tuple[str, _Conversation]] = []
+        for (turns, offered), (probe, _) in zip(shapes(messages, tools), shapes(marked(messages), tools), strict=True):
             try:
-                prompt = self._render(sum(len(str(turn["content"])) for turn in turns), **known)
-            except Exception as error:  # a template can raise anything
-                first = first or error
+                prompt = self._made(turns, offered, thinking)
+            except Exception as raised:  # a template can raise anything
+                error = error or raised
                 continue
-            if shows(prompt, messages, tools):
+            in_parts = any(isinstance(turn["content"], Parts) for turn in turns)
+            if in_parts and _PARTS in prompt:
+                continue
+            if not shows(prompt, messages, tools):
+                if not in_parts:
+                    accepted.append((prompt, (probe, offered)))
+            elif left_out := self._lost((probe, offered), messages, thinking):
+                missing = missing or left_out
+            else:
                 return prompt
-            if not any(isinstance(turn["content"], Parts) for turn in turns):
-                accepted = prompt if accepted is None else accepted
-        if accepted is not None:
-            return accepted
+        for prompt, conversation in accepted:
+            if not (left_out := self._lost(conversation, messages, thinking)):
+                return prompt
+            missing = missing or left_out
+        if missing:
+            raise TemplateError(f"it leaves out {missing}", "The file needs a repaired tokenizer.chat_template.")
         raise TemplateError(
-            f"it rejects this conversation: {_said(first)}", "Try without a system prompt, or start a new chat."
+            f"it rejects this conversation: {_said(error)}", "Try without a system prompt, or start a new chat."
         )
+
+    def _made(self, turns: list[Turn], tools: Tools, thinking: bool | None) -> str:
+        known: dict[str, Any] = {name: value for name, value in self._known.items() if value}
+        known |= {"messages": turns, "add_generation_prompt": True, **self._switches(thinking)}
+        if tools:
+            known["tools"] = tools
+        return self._render(sum(len(str(turn["content"])) for turn in turns), **known)
+
+    def _lost(self, conversation: _Conversation, messages: Sequence[Message], thinking: bool | None) -> str:
+        """Whose text this template drops from a conversation of marked texts, "" for nobody's."""
+        try:
+            return lost(self._made(*conversation, thinking), messages)
+        except Exception:  # it wants texts of a certain kind: nothing can be said
+            return ""
 
     def _with_jinja(self, size: int, /, **known: Any) -> str:
         """Render piece by piece, so that a template that never ends does not fill the memory."""

@@ -1,4 +1,5 @@
-"""How many threads an engine should use: the physical cores that this process may run on."""
+"""How many threads an engine should use: the physical cores that this process may run on, less one where
+nothing would be left for who reads its answers."""
 
 from __future__ import annotations
 
@@ -10,19 +11,38 @@ _TOPOLOGY = Path("/sys/devices/system/cpu")
 _CGROUP = Path("/sys/fs/cgroup")
 
 
+_MANY = 4
+"""Cores from which on one is given up: of fewer it would be missed more than a key that waits."""
+
+
+def default_threads() -> int:
+    """The physical cores, or one less where these are all the CPU time there is, and many. llama.cpp's
+    threads wait for each other at every layer: one that has to give way to the terminal holds up all, and
+    a container's whole quota spent early in a period stops everything in it until the next."""
+    cores, quota = physical_cores(), _quota()
+    whole = min(len(_usable()), quota or math.inf)
+    return cores - 1 if cores >= _MANY and cores >= whole else cores
+
+
 def physical_cores() -> int:
     """Physical cores within this process's affinity and its cgroup's CPU quota, at least 1.
 
     Two threads on one core slow llama.cpp down, and so do threads beyond a container's quota;
     `os.cpu_count()` counts both.
     """
-    try:
-        usable = os.sched_getaffinity(0)
-    except AttributeError:  # macOS
-        return max(1, (os.cpu_count() or 2) // 2)
-    cores = {_siblings(cpu) for cpu in usable}
+    if not hasattr(os, "sched_getaffinity"):  # macOS
+        return max(1, len(_usable()) // 2)
+    cores = {_siblings(cpu) for cpu in _usable()}
     quota = _quota()
     return max(1, min(len(cores), math.ceil(quota)) if quota else len(cores))
+
+
+def _usable() -> set[int]:
+    """The hardware threads that this process may run on."""
+    try:
+        return os.sched_getaffinity(0)
+    except AttributeError:  # macOS
+        return set(range(os.cpu_count() or 2))
 
 
 def _siblings(cpu: int) -> str:

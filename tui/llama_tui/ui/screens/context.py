@@ -52,7 +52,7 @@ class ContextScreen(ModalScreen[Choice | None]):
             for cut in refused.cuts
         ]
         if larger:
-            self._ways.append((Choice(n_ctx=larger), f"n_ctx = {larger:,}, load again", "no message less"))
+            self._ways.append((Choice(n_ctx=larger), f"n_ctx = {larger:,}, load again", "every message is kept"))
         self._ways.append((Choice("stop"), "do not send", "it stays in the editor"))
 
     def compose(self) -> ComposeResult:

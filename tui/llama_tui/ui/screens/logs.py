@@ -24,6 +24,7 @@ from llama_tui.errors import LlamaTuiError
 from llama_tui.ui import clipboard
 from llama_tui.ui.bindings import KeyTable
 from llama_tui.ui.text import column, expand_tabs
+from llama_tui.ui.widgets.filter import matches
 from llama_tui.ui.widgets.models import MARKS
 
 _READ_SECONDS = 0.5
@@ -127,8 +128,8 @@ class LogScreen(ModalScreen[None]):
             self._write(new, to_end=first or self._log.is_vertical_scroll_end)
 
     def _write(self, lines: Sequence[str], *, to_end: bool) -> None:
-        words = self.query_one(Input).value.lower().split()
-        matching = [line for line in lines if all(word in line.lower() for word in words)]
+        letters = self.query_one(Input).value
+        matching = [line for line in lines if matches(letters, line)]
         if matching:
             self._log.write_lines(matching, scroll_end=to_end)
 

@@ -162,9 +162,10 @@ class MainScreen(Screen[None]):
         """Show what engines do: in the list, in the switcher, in the readout, in the line below."""
         if not self._open.is_set():
             return
-        self.side.show()
+        rows = self.side.rows()
+        self.side.show(rows)
         if isinstance(self._app.screen, ModelSwitcher):
-            self._app.screen.show(self.side.rows())
+            self._app.screen.show(rows)
         self._tell_of_engine()
         self.show_settings()
 

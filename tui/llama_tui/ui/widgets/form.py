@@ -97,20 +97,26 @@ class FieldList(OptionList):
         """Show these values; the rows stay where they are."""
         width = max(20, self.scrollable_content_region.width or 30)
         if not self._fields:
-            group = ""
-            for param in _FORM:
-                if param.group != group:
-                    group = param.group
-                    self._fields.append(None)
-                    self.add_option(Option(Content.styled(group, "bold $accent"), disabled=True))
-                self._fields.append(fields[param.name])
-                self.add_option(Option(field_content(fields[param.name], width)))
-            self.highlighted = 1
+            self._begin(fields, width)
             return
         for at, old in enumerate(self._fields):
             if old and old != (new := fields[old.param.name]):
                 self._fields[at] = new
                 self.replace_option_prompt_at_index(at, field_content(new, width))
+
+    def _begin(self, fields: Mapping[str, Field], width: int) -> None:
+        """The rows, all at once: the list is laid out anew whenever some are added."""
+        rows: list[Option] = []
+        group = ""
+        for param in _FORM:
+            if param.group != group:
+                group = param.group
+                self._fields.append(None)
+                rows.append(Option(Content.styled(group, "bold $accent"), disabled=True))
+            self._fields.append(fields[param.name])
+            rows.append(Option(field_content(fields[param.name], width)))
+        self.add_options(rows)
+        self.highlighted = 1
 
     def on_resize(self) -> None:
         """Fit the columns to the new width."""

@@ -21,6 +21,7 @@ from llama_tui.engine.engine import Condition, Engine
 from llama_tui.library.scan import ModelFile
 from llama_tui.library.units import short_count, short_size
 from llama_tui.ui.text import column, fit
+from llama_tui.ui.widgets.filter import Filter, matches
 
 MARKS: dict[Condition, tuple[str, str]] = {
     "ready": ("●", "$success"),
@@ -127,8 +128,7 @@ class ModelList(OptionList, inherit_bindings=True):
         self._apply()
 
     def _apply(self) -> None:
-        words = self._filter.lower().split()
-        shown = [row for row in self._rows if all(word in row.file.name.lower() for word in words)]
+        shown = [row for row in self._rows if matches(self._filter, row.file.name)]
         width = self._width
         if [row.file.path for row in shown] == [row.file.path for row in self._shown]:
             for index, (old, new) in enumerate(zip(self._shown, shown, strict=True)):
@@ -198,38 +198,27 @@ class ModelList(OptionList, inherit_bindings=True):
         self._filtering = False
 
 
-class ModelFilter(Input):
-    """A few letters that narrow a `ModelList`; the arrows still move in the list."""
+class ModelFilter(Filter):
+    """Narrows a `ModelList`."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down", "move(1)", show=False),
-        Binding("up", "move(-1)", show=False),
-        Binding("escape", "leave", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
 
     class Left(Message):
         """Escape: the filter is given up."""
 
     def __init__(self, target: ModelList) -> None:
-        super().__init__(placeholder="/ filter", compact=True)
-        self._target = target
+        super().__init__(target, "/ filter")
+        self._models = target
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Narrow the list as letters come."""
         event.stop()
-        self._target.filter(event.value)
+        self._models.filter(event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter takes the row under the cursor."""
         event.stop()
-        self._target.action_select()
-
-    def action_move(self, by: int) -> None:
-        """Move the list's cursor."""
-        if by > 0:
-            self._target.action_cursor_down()
-        else:
-            self._target.action_cursor_up()
+        self._models.action_select()
 
     def action_leave(self) -> None:
         """Show everything again, and go."""

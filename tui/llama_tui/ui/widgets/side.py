@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -52,9 +53,9 @@ class SidePane(Vertical):
         chosen = workbench.current.path if workbench.current else None
         return [model_row(file, workbench.engines_of(file), chosen) for file in workbench.files]
 
-    def show(self) -> None:
-        """Show the files and the engines as they are now."""
-        self.models.show(self.rows())
+    def show(self, rows: Sequence[ModelRow]) -> None:
+        """Show these rows, and the engines as they are now."""
+        self.models.show(rows)
         self._show_loaded()
 
     def _show_loaded(self) -> None:
@@ -104,5 +105,5 @@ class SidePane(Vertical):
     async def rescan(self) -> None:
         """Read the model folders again."""
         await self._workbench.rescan()
-        self.show()
+        self.show(self.rows())
         self.notify(f"{len(self._workbench.files)} models", timeout=2)
