@@ -8,6 +8,7 @@ stream:N       one answer of 1,000 tokens at N tokens a second: bytes and CPU mi
                token that was
 keys:N         the same with a key every 100 to 200 ms: key to echo, in milliseconds
 keys:N@K       the same over a link that takes K kilobytes a second
+keys:N+M       the same at the end of a chat of M messages and 500 tokens for each
 paste:N        N megabytes are pasted: seconds until they are read, then a key every 100 to 200 ms
 line:N         an answer of N megabytes without a line end in it comes within 10 seconds, with such keys
 idle           20 seconds at an empty prompt: CPU in percent of a core, bytes a second; first with the
@@ -29,6 +30,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import chat
 from benchmarks.terminal import TimedTerminal
 from llama_tui.paths import Paths
 from llama_tui.ui.widgets.prompt import STILL_AFTER
@@ -75,6 +77,10 @@ class Setup:
     panes: bool
 
 
+PLAIN = Setup("", 120, 40, panes=True)
+"""The program as it is for everybody."""
+
+
 def answer() -> list[str]:
     """Markdown of `TOKENS` tokens of four bytes on average, with all that answers are made of."""
     rng = random.Random(7)
@@ -114,13 +120,15 @@ def environment(home: Path, setup: Setup) -> dict[str, str]:
 class Round:
     """One start of the program with an engine beside it, in a home of its own."""
 
-    def __init__(self, setup: Setup, pace: float, said: Sequence[str] = ()) -> None:
+    def __init__(self, setup: Setup, pace: float, messages: int = 0, said: Sequence[str] = ()) -> None:
         assert COMMAND, "llama-tui is not installed in this environment"
         self._home = tempfile.TemporaryDirectory(prefix="lt")
         home = Path(self._home.name)
         env = environment(home, setup)
         os.environ.update(env)
         model = write_tiny_llama(home / "scripted.gguf")
+        if messages:
+            chat.seed(Paths.default().database, messages, 500 * messages)
         self.engine = ScriptedEngine(Paths.default(), model, said or answer(), pace=pace)
         self.engine.__enter__()
         self.terminal = TimedTerminal([COMMAND, str(model)], env, setup.columns, setup.rows)
@@ -187,9 +195,9 @@ def stream(setup: Setup, pace: float) -> dict[str, list[float]]:
         }
 
 
-def keys(setup: Setup, pace: float, kilobytes: int) -> dict[str, list[float]]:
+def keys(setup: Setup, pace: float, kilobytes: int, messages: int) -> dict[str, list[float]]:
     """Key to echo while an answer streams."""
-    with Round(setup, pace) as run:
+    with Round(setup, pace, messages) as run:
         run.terminal.bytes_per_second = 1000 * kilobytes
         run.ask()
         pressed = typed(run, random.Random(3), lambda count: len(run.engine.sent) < TOKENS - pace and count < 100)
@@ -208,7 +216,7 @@ def paste(setup: Setup, megabytes: int) -> dict[str, list[float]]:
 
 def line(setup: Setup, megabytes: int) -> dict[str, list[float]]:
     """Key to echo while one line without end is written."""
-    with Round(setup, TOKENS / 10, ["abcdefgh" * (megabytes * 1_000_000 // 8 // TOKENS)] * TOKENS) as run:
+    with Round(setup, TOKENS / 10, said=["abcdefgh" * (megabytes * 1_000_000 // 8 // TOKENS)] * TOKENS) as run:
         run.ask()
         return run.echoes(typed(run, random.Random(3), lambda _: len(run.engine.sent) < TOKENS))
 
@@ -239,12 +247,13 @@ def idle(setup: Setup) -> dict[str, list[float]]:
 def measure(setup: Setup, what: str) -> dict[str, list[float]]:
     """One round of a kind."""
     kind, _, rest = what.partition(":")
+    rest, _, messages = rest.partition("+")
     pace, _, link = rest.partition("@")
     match kind:
         case "stream":
             return stream(setup, float(pace))
         case "keys":
-            return keys(setup, float(pace), int(link or 0))
+            return keys(setup, float(pace), int(link or 0), int(messages or 0))
         case "paste":
             return paste(setup, int(pace))
         case "line":
@@ -252,9 +261,13 @@ def measure(setup: Setup, what: str) -> dict[str, list[float]]:
         case "idle":
             return idle(setup)
         case _:
-            raise SystemExit(
-                f"{what!r} is no round; there are stream:50, keys:50, keys:50@100, paste:50, line:10 and idle"
-            )
+            known = "stream:50, keys:50, keys:50@100, keys:50+200, paste:50, line:10 and idle"
+            raise SystemExit(f"{what!r} is no round; there are {known}")
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value that so many of the sorted values do not exceed."""
+    return values[percent * (len(values) - 1) // 100]
 
 
 def main() -> None:
@@ -274,7 +287,7 @@ def main() -> None:
             values = sorted(value for found in rounds for value in found[name])
             line = f"{what:<14}{name:<36}{statistics.median(values):9.2f}"
             if len(values) > 20:
-                line += f"  p99 {values[int(0.99 * (len(values) - 1))]:.2f}"
+                line += f"  p99 {percentile(values, 99):.2f}"
             elif len(values) > 1:
                 line += f"  ({values[0]:.2f} to {values[-1]:.2f})"
             print(line, flush=True)

@@ -82,7 +82,7 @@ class Terminal:
         """Send nothing for longer than the program takes keys to belong together."""
         deadline = time.monotonic() + _ESCAPE_SECONDS
         while (left := deadline - time.monotonic()) > 0:
-            self._read(left)
+            self.read(left)
 
     def hang_up(self) -> None:
         """Close the terminal's end, as a lost connection does."""
@@ -100,10 +100,10 @@ class Terminal:
         while not shows(self.text):
             left = deadline - time.monotonic()
             assert left > 0, f"{wanted!r} does not appear within {seconds} s:\n{self.text}"
-            assert self._read(min(left, 0.5)), f"the program ended before {wanted!r}:\n{self.text}"
+            assert self.read(min(left, 0.5)), f"the program ended before {wanted!r}:\n{self.text}"
         return self.text
 
-    def _read(self, seconds: float) -> bool:
+    def read(self, seconds: float) -> bool:
         """Feed what came; False when the program has closed the terminal."""
         if not select.select([self._fd], [], [], seconds)[0]:
             return True
@@ -129,8 +129,8 @@ class Terminal:
                 break
             assert time.monotonic() < deadline, f"the program does not end:\n{self.text}"
             with contextlib.suppress(OSError, ValueError):
-                self._read(0.05)
+                self.read(0.05)
         with contextlib.suppress(OSError, ValueError):
-            while select.select([self._fd], [], [], 0)[0] and self._read(0):
+            while select.select([self._fd], [], [], 0)[0] and self.read(0):
                 pass
         return self.exit_code

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from textual.events import Paste
+from textual.events import Key, Paste
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
@@ -506,6 +506,19 @@ async def test_the_palette_offers_every_action(paths: Paths, models: Path) -> No
         await pilot.press(*"new chat")
         await until(lambda: "New chat" in str([o.prompt for o in app.screen.query_one(OptionList).options]))
         await pilot.press("escape")
+
+
+async def test_what_is_chosen_in_the_palette_just_before_quitting_is_done(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        await pilot.press("ctrl+p")
+        await pilot.press(*"theme: dawn")
+        await until(lambda: "dawn" in str([o.prompt for o in app.screen.query_one(OptionList).options]))
+        await pilot.press("down")
+        for key in ("enter", "ctrl+q"):  # as a terminal hands on what was typed ahead
+            app.post_message(Key(key, None))
+        await until(lambda: app.return_value is not None)
+    assert program(paths, "tiny", models).workbench.settings.values()["theme"] == "dawn"
 
 
 async def test_an_engine_that_dies_while_idle_is_told(paths: Paths, models: Path) -> None:

@@ -149,7 +149,7 @@ def test_what_is_counted_is_what_is_marked(text: str, width: int) -> None:
             assert said(view, part).strip("\n") == Passage(view.rows(part)).text.strip("\n")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=st.text(alphabet="ab", max_size=60), sought=st.text(alphabet="ab", min_size=1, max_size=4))
 def test_counting_in_blocks_is_counting(text: str, sought: str) -> None:
     pattern = re.compile(sought)

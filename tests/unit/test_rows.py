@@ -39,6 +39,7 @@ FILE = ModelFile(
         (ModelRow(FILE, "loading", 0.45), ["◐  45%"]),
         (ModelRow(FILE, "failed"), ["✗"]),
         (ModelRow(FILE, "died"), ["✗"]),
+        (ModelRow(FILE, "loading", 0.45, silent=True), ["?"]),
         (ModelRow(FILE, current=True), ["▸ qwen3-8b-q4_k_m"]),
         (ModelRow(replace(FILE, n_params=None, quantization="", size_bytes=None)), ["?  ?", "?"]),
         (ModelRow(replace(FILE, problem="/m/qwen3-8b-q4_k_m.gguf is cut off")), ["✗ is cut off"]),

@@ -39,6 +39,9 @@ _STOP_SECONDS = 1.0
 _HEED_SECONDS = 2.0
 """An engine that is well takes a request at once, whatever llama.cpp is doing."""
 
+_SILENT_SECONDS = 6.0
+"""An engine tells its state about once a second, on a thread of its own; a machine that swaps takes longer."""
+
 _UNLOAD_SECONDS = 5.0
 _REAP_SECONDS = 2.0
 _POLL_SECONDS = 0.01
@@ -63,7 +66,7 @@ class Engine:
         self.file = Path(self.spec.path).resolve()
         self.pid: int = client.welcome.pid
         self.state: State | None = None
-        self._told_at = 0.0
+        self._told_at = time.monotonic()
         self.error: EngineError | None = None
         self.end_reason: Literal["asked", "idle", "failed"] | None = None
         self._client = client
@@ -87,6 +90,11 @@ class Engine:
     def alive(self) -> bool:
         """Whether it takes requests."""
         return not self.error and not self.end_reason
+
+    @property
+    def responds(self) -> bool:
+        """Whether it has told its state lately. One that has not is stopped, or hangs; it may come to."""
+        return not self.alive or time.monotonic() - self._told_at < _SILENT_SECONDS
 
     @property
     def warning(self) -> str:

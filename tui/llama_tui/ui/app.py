@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import ClassVar
 from rich.console import RenderableType
 from textual import on, work
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.notifications import SeverityLevel
 from textual.theme import Theme
 from textual.worker import WorkerFailed
@@ -43,6 +45,9 @@ from llama_tui.ui.widgets.prompt import Prompt
 from llama_tui.ui.widgets.transcript import Transcript
 
 _REPAINT_SECONDS = 0.1
+_HEAR_SECONDS = 0.5
+_PASSES = 6
+"""How often each part of the palette is heard out: a key is handed on a few times before it has its effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +228,24 @@ class LlamaTui(PaintedApp[Farewell]):
     async def action_quit(self) -> None:
         """Stop the answer that is being made, end the engines that only this program uses, leave. With
         on_quit = keep both go on, and the next start fetches the answer."""
+        if isinstance(self.screen, CommandPalette):
+            self._quit_after(self.screen)
+        else:
+            await self._quit()
+
+    @work(group="quit", exclusive=True)
+    async def _quit_after(self, palette: CommandPalette) -> None:
+        """Quit when the palette has carried out the keys that came before. One that chooses goes from
+        its field up to this program, and as a message of a line once more."""
+        for _ in range(_PASSES):
+            for hearer in (*palette.walk_children(with_self=True), self):
+                heard = asyncio.Event()
+                if self.screen is palette and hearer.is_running and hearer.call_later(heard.set):
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(heard.wait(), _HEAR_SECONDS)
+        self.call_later(self._quit)
+
+    async def _quit(self) -> None:
         unload = self._settings.values()["on_quit"] == "unload"
         await self.main.finish(stop=unload)
         self.exit(Farewell(await self.workbench.close(unload=unload)))

@@ -134,8 +134,11 @@ def _engine_lines(engine: Engine, width: int, *, current: bool) -> list[Content]
     left = "" if state is None or state.idle_seconds_left is None else _clock(state.idle_seconds_left)
     at_rest = "kept" if engine.kept else left or "stays"
     word = {"loading": "loading", "busy": "busy"}.get(engine.condition, at_rest)
+    style = "$text-muted"
+    if not engine.responds:
+        word, style = "not responding", "$warning"
     name = column(one_line(engine.spec.name), width - len(word) - 1, head=0)
-    lines = [Content.assemble((name, "bold" if current else ""), " ", (word, "$text-muted"))]
+    lines = [Content.assemble((name, "bold" if current else ""), " ", (word, style))]
     if state is None:
         return lines
     memory = state.memory

@@ -31,6 +31,7 @@ class SidePane(Vertical):
         self._machine = machine
         self._devices: list[DeviceMemory] = []
         self._ticks = 0
+        self._silent: set[int] = set()
 
     def compose(self) -> ComposeResult:
         """The list above the readout."""
@@ -69,6 +70,11 @@ class SidePane(Vertical):
         if self.display:
             self._devices = await asyncio.to_thread(self._machine.read)
             self._show_loaded()
+        silent = {engine.pid for engine in self._workbench.engines if not engine.responds}
+        if silent != self._silent:
+            # Nothing is said when an engine falls silent, so it is looked for.
+            self._silent = silent
+            self.models.show(self.rows())
 
     @on(ModelList.UnloadRequested)
     def _unload_requested(self, event: ModelList.UnloadRequested) -> None:
