@@ -81,6 +81,12 @@ class Terminal:
         """Press keys."""
         os.write(self._fd, keys.encode())
 
+    def paste(self, text: str) -> None:
+        """Paste, as a terminal with bracketed paste does."""
+        data = memoryview(f"\x1b[200~{text}\x1b[201~".encode())
+        while data:
+            data = data[os.write(self._fd, data) :]
+
     def escape(self) -> None:
         """Press Esc, and nothing for as long as a program waits to tell it from Alt with a letter."""
         self.send("\x1b")

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -133,6 +133,20 @@ def test_streaming_on_a_narrow_terminal(snap_compare: Snap, paths: Paths, models
     name = "a-model-with-a-name-that-is-very-long-q6_k"
     with ScriptedEngine(paths, models / f"{name}.gguf", ["".join(TOKENS[:30])], then="hang"):
         assert snap_compare(program(paths, name, models=models), terminal_size=(60, 18), run_before=run)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_found(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
+    async def run(pilot: Pilot[Any]) -> None:
+        await asked(ended)(pilot)
+        app = cast("LlamaTui", pilot.app)
+        await pilot.press("ctrl+f", *"mod")
+        await until(lambda: " of " in app.main.chat.find_bar.count)
+        await pilot.press("up")
+        await pilot.pause()
+
+    with ScriptedEngine(paths, guide_model, TOKENS):
+        assert snap_compare(program(paths, models=models), terminal_size=size, run_before=run)
 
 
 @pytest.mark.parametrize("size", [*SIZES, (200, 60), SMALLEST, (300, 100)])
