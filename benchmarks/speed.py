@@ -159,9 +159,14 @@ class Comparison:
                 goal = 0.95 if end > 256 and name != "logprobs" else None
                 self._report.ratio(f"loop at the {end:,}th token, {name} / llama_decode", ours, bare, goal)
 
+    async def whole_answers(self) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+        """Answers of 2,048 tokens after next to none, and llama-bench's: each by wall and CPU time."""
+        bench = self._bench()
+        return await self._in_turns(lambda engine: engine.whole_answer(2048), lambda: bench.whole_answer(2048), 2048)
+
     async def _decode(self) -> None:
         bench = self._bench()
-        answers = await self._in_turns(lambda engine: engine.whole_answer(2048), lambda: bench.whole_answer(2048), 2048)
+        answers = await self.whole_answers()
         for place, what in enumerate(("", ", CPU time") if self._threads == 1 else ("",)):
             ours, theirs = [[answer[place] for answer in side] for side in answers]
             self._report.ratio(f"an answer of 2,048 tokens / llama-bench{what}", ours, theirs, 0.95)
@@ -232,6 +237,12 @@ class Comparison:
                 f"{statistics.median(ratios):7.3f}  ({min(ratios):.3f} to {max(ratios):.3f})  "
                 f"{statistics.median(a for a, _ in times):.2f} and {statistics.median(b for _, b in times):.3f} s",
             )
+
+
+async def answer_ratio(model: Path, threads: int, rounds: int, program: Path) -> float:
+    """Median speed of an answer of 2,048 tokens, as a share of llama-bench's."""
+    ours, theirs = await Comparison(model, threads, rounds, program).whole_answers()
+    return statistics.median(a / b for (a, _), (b, _) in zip(ours, theirs, strict=True))
 
 
 async def _several(engine: LoadedEngine, depth: int) -> float:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.start [--rounds 5]
 
-Wall time in seconds and the CPU seconds of the program and its engine. "From the key" counts from
-the key that sends; "from start" from the start of the process, the model being loaded meanwhile.
+Wall time, CPU time of the program until it is ready and of all with its engine, and the memory that
+the program has by then. "From the key" counts from the key that sends; "from start" from the start of
+the process, the model being loaded meanwhile.
 A first round that is not counted fills the bytecode cache, which an installed program has.
 """
 
@@ -34,6 +35,7 @@ def measure(bytecode: str) -> dict[str, float]:
             frame = time.monotonic()
             terminal.wait_for("Ask the guide")
             ready = time.monotonic()
+            used, peak = _used(terminal.pid)
             terminal.send("\r")
             terminal.wait_for("esc stops the answer")
             terminal.wait_for(lambda text: "tok/s" in text)
@@ -42,12 +44,22 @@ def measure(bytecode: str) -> dict[str, float]:
             terminal.wait()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
-        "first frame": frame - began,
-        "ready for keys": ready - began,
-        "answer begun, from the key": answered - ready,
-        "answer begun, from start": answered - began,
-        "CPU, UI process": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "first frame, s": frame - began,
+        "ready for keys, s": ready - began,
+        "CPU until then, s": used,
+        "peak memory, MB": peak,
+        "answer begun, from the key, s": answered - ready,
+        "answer begun, from start, s": answered - began,
+        "CPU with the engine's, s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
     }
+
+
+def _used(pid: int) -> tuple[float, float]:
+    """CPU seconds of a process so far, and the most megabytes that it had resident."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    status = Path(f"/proc/{pid}/status").read_text()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), int(peak) * 1024 / 1e6
 
 
 def main() -> None:
@@ -58,7 +70,7 @@ def main() -> None:
         rounds = [measure(bytecode) for _ in range(parser.parse_args().rounds + 1)][1:]
     for name in rounds[0]:
         values = [found[name] for found in rounds]
-        print(f"{name:<30}{statistics.median(values):6.2f} s  ({min(values):.2f} to {max(values):.2f})")
+        print(f"{name:<30}{statistics.median(values):8.2f}  ({min(values):.2f} to {max(values):.2f})")
 
 
 if __name__ == "__main__":

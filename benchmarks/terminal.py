@@ -63,6 +63,19 @@ class TimedTerminal:
         os.write(self._fd, keys.encode())
         return time.monotonic()
 
+    def paste(self, text: str) -> None:
+        """Paste, and take what comes meanwhile, until all is read."""
+        data = memoryview(f"\x1b[200~{text}\x1b[201~".encode())
+        os.set_blocking(self._fd, False)
+        while data:
+            readable, writable, _ = select.select([self._fd], [self._fd], [], 1)
+            with contextlib.suppress(BlockingIOError):
+                if readable:
+                    self._take(os.read(self._fd, 65536))
+                if writable:
+                    data = data[os.write(self._fd, data[:65536]) :]
+        os.set_blocking(self._fd, True)
+
     def read(self, seconds: float, until: Callable[[], object] = lambda: False) -> None:
         """Take what comes for so long, or until a condition holds."""
         deadline = time.monotonic() + seconds

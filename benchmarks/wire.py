@@ -8,6 +8,9 @@ stream:N       one answer of 1,000 tokens at N tokens a second: bytes and CPU mi
                token that was
 keys:N         the same with a key every 100 to 200 ms: key to echo, in milliseconds
 keys:N@K       the same over a link that takes K kilobytes a second
+keys:N+M       the same at the end of a chat of M messages and 500 tokens for each
+paste:N        N megabytes are pasted: seconds until they are read, then a key every 100 to 200 ms
+line:N         an answer of N megabytes without a line end in it comes within 10 seconds, with such keys
 idle           20 seconds at an empty prompt: CPU in percent of a core, bytes a second; first with the
                cursor blinking, then when it has come to rest
 
@@ -23,9 +26,11 @@ import re
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import chat
 from benchmarks.terminal import TimedTerminal
 from llama_tui.paths import Paths
 from llama_tui.ui.widgets.prompt import STILL_AFTER
@@ -72,6 +77,10 @@ class Setup:
     panes: bool
 
 
+PLAIN = Setup("", 120, 40, panes=True)
+"""The program as it is for everybody."""
+
+
 def answer() -> list[str]:
     """Markdown of `TOKENS` tokens of four bytes on average, with all that answers are made of."""
     rng = random.Random(7)
@@ -111,14 +120,16 @@ def environment(home: Path, setup: Setup) -> dict[str, str]:
 class Round:
     """One start of the program with an engine beside it, in a home of its own."""
 
-    def __init__(self, setup: Setup, pace: float) -> None:
+    def __init__(self, setup: Setup, pace: float, messages: int = 0, said: Sequence[str] = ()) -> None:
         assert COMMAND, "llama-tui is not installed in this environment"
         self._home = tempfile.TemporaryDirectory(prefix="lt")
         home = Path(self._home.name)
         env = environment(home, setup)
         os.environ.update(env)
         model = write_tiny_llama(home / "scripted.gguf")
-        self.engine = ScriptedEngine(Paths.default(), model, answer(), pace=pace)
+        if messages:
+            chat.seed(Paths.default().database, messages, 500 * messages)
+        self.engine = ScriptedEngine(Paths.default(), model, said or answer(), pace=pace)
         self.engine.__enter__()
         self.terminal = TimedTerminal([COMMAND, str(model)], env, setup.columns, setup.rows)
         self.terminal.wait_for("type a message")
@@ -134,6 +145,17 @@ class Round:
         self.terminal.__exit__()
         self.engine.__exit__()
         self._home.cleanup()
+
+    def echoes(self, pressed: list[float]) -> dict[str, list[float]]:
+        """Key to echo; a key has come back when one more is on the screen."""
+        rows: dict[int, int] = {}
+        found: list[float] = []
+        for at, screen in self.terminal.replay():
+            for y in screen.dirty:
+                rows[y] = sum(screen.buffer[y][x].data == KEY for x in range(screen.columns))
+            found += [at] * (sum(rows.values()) - len(found))
+        assert len(found) >= len(pressed), f"{len(found)} of {len(pressed)} keys on the screen"
+        return {"key to echo, ms": [1000 * (echo - key) for key, echo in zip(pressed, found, strict=False)]}
 
     def ask(self) -> None:
         """Send a question and wait for the first token."""
@@ -173,25 +195,40 @@ def stream(setup: Setup, pace: float) -> dict[str, list[float]]:
         }
 
 
-def keys(setup: Setup, pace: float, kilobytes: int) -> dict[str, list[float]]:
-    """Key to echo while an answer streams; a key has come back when one more is on the screen."""
-    with Round(setup, pace) as run:
+def keys(setup: Setup, pace: float, kilobytes: int, messages: int) -> dict[str, list[float]]:
+    """Key to echo while an answer streams."""
+    with Round(setup, pace, messages) as run:
         run.terminal.bytes_per_second = 1000 * kilobytes
         run.ask()
-        rng = random.Random(3)
-        pressed: list[float] = []
-        while len(run.engine.sent) < TOKENS - pace and len(pressed) < 100:
-            run.terminal.read(rng.uniform(0.1, 0.2))
-            pressed.append(run.terminal.send(KEY))
-        run.terminal.read(2)
-        rows: dict[int, int] = {}
-        echoes: list[float] = []
-        for at, screen in run.terminal.replay():
-            for y in screen.dirty:
-                rows[y] = sum(screen.buffer[y][x].data == KEY for x in range(screen.columns))
-            echoes += [at] * (sum(rows.values()) - len(echoes))
-        assert len(echoes) >= len(pressed), f"{len(echoes)} of {len(pressed)} keys on the screen"
-        return {"key to echo, ms": [1000 * (echo - key) for key, echo in zip(pressed, echoes, strict=False)]}
+        pressed = typed(run, random.Random(3), lambda count: len(run.engine.sent) < TOKENS - pace and count < 100)
+        return run.echoes(pressed)
+
+
+def paste(setup: Setup, megabytes: int) -> dict[str, list[float]]:
+    """Key to echo after a long paste, which is a note in the prompt."""
+    text = "a line of a log file, as it is pasted\n" * (megabytes * 1_000_000 // 38)
+    with Round(setup, 50) as run:
+        began = time.monotonic()
+        run.terminal.paste(text)
+        taken = time.monotonic() - began
+        return {"read in, s": [taken], **run.echoes(typed(run, random.Random(3), lambda count: count < 60))}
+
+
+def line(setup: Setup, megabytes: int) -> dict[str, list[float]]:
+    """Key to echo while one line without end is written."""
+    with Round(setup, TOKENS / 10, said=["abcdefgh" * (megabytes * 1_000_000 // 8 // TOKENS)] * TOKENS) as run:
+        run.ask()
+        return run.echoes(typed(run, random.Random(3), lambda _: len(run.engine.sent) < TOKENS))
+
+
+def typed(run: Round, rng: random.Random, more: Callable[[int], bool]) -> list[float]:
+    """Press a key every 100 to 200 ms; when each was."""
+    pressed: list[float] = []
+    while more(len(pressed)):
+        run.terminal.read(rng.uniform(0.1, 0.2))
+        pressed.append(run.terminal.send(KEY))
+    run.terminal.read(3)
+    return pressed
 
 
 def idle(setup: Setup) -> dict[str, list[float]]:
@@ -210,16 +247,27 @@ def idle(setup: Setup) -> dict[str, list[float]]:
 def measure(setup: Setup, what: str) -> dict[str, list[float]]:
     """One round of a kind."""
     kind, _, rest = what.partition(":")
+    rest, _, messages = rest.partition("+")
     pace, _, link = rest.partition("@")
     match kind:
         case "stream":
             return stream(setup, float(pace))
         case "keys":
-            return keys(setup, float(pace), int(link or 0))
+            return keys(setup, float(pace), int(link or 0), int(messages or 0))
+        case "paste":
+            return paste(setup, int(pace))
+        case "line":
+            return line(setup, int(pace))
         case "idle":
             return idle(setup)
         case _:
-            raise SystemExit(f"{what!r} is no round; there are stream:50, keys:50, keys:50@100 and idle")
+            known = "stream:50, keys:50, keys:50@100, keys:50+200, paste:50, line:10 and idle"
+            raise SystemExit(f"{what!r} is no round; there are {known}")
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value that so many of the sorted values do not exceed."""
+    return values[percent * (len(values) - 1) // 100]
 
 
 def main() -> None:
@@ -239,7 +287,7 @@ def main() -> None:
             values = sorted(value for found in rounds for value in found[name])
             line = f"{what:<14}{name:<36}{statistics.median(values):9.2f}"
             if len(values) > 20:
-                line += f"  p99 {values[int(0.99 * (len(values) - 1))]:.2f}"
+                line += f"  p99 {percentile(values, 99):.2f}"
             elif len(values) > 1:
                 line += f"  ({values[0]:.2f} to {values[-1]:.2f})"
             print(line, flush=True)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 
@@ -16,6 +17,10 @@ from llama_tui.paths import Paths
 from tests.ggufs import write_tiny_llama
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
+
+# How long an example takes says more about what else the machine does than about the program.
+hypothesis.settings.register_profile("loaded", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("loaded")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from llama_tui.settings.params import PARAMS
-from llama_tui.ui.app import KEY_GROUPS
+from llama_tui.ui.app import FIRST_KEYS, later_keys
 from llama_tui.ui.bindings import key_words
 
 ROOT = Path(__file__).parents[1]
@@ -16,7 +16,7 @@ README = ROOT / "README.md"
 def keys() -> str:
     """Every key with its id."""
     lines = ["| key | what it does | id |", "|---|---|---|"]
-    for group in KEY_GROUPS:
+    for group in (*FIRST_KEYS, *later_keys()):
         shown = [binding for binding in group.bindings if binding.show]
         lines.append(f"| **{group.title}** | | |")
         lines += [f"| `{key_words(b.key)}` | {b.description} | `{b.id}` |" for b in shown]

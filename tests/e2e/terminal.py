@@ -28,19 +28,33 @@ _UNKNOWN = re.compile(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\[\?[0-9;]*\$p")
 
 _ESCAPE_SECONDS = 0.4
 
+ATTRIBUTES_ASKED, ATTRIBUTES = b"\x1b[c", "\x1b[?62;22c"
+
 
 class Terminal:
-    """Runs a command at a size; `wait_for` reads the screen until it shows something."""
+    """Runs a command at a size, the installed one or `command`; `wait_for` reads the screen until it
+    shows something. It tells its attributes when it is asked, as every terminal does, unless it shall
+    be silent."""
 
-    def __init__(self, *arguments: str, columns: int = 120, rows: int = 40, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        columns: int = 120,
+        rows: int = 40,
+        env: dict[str, str] | None = None,
+        command: tuple[str, ...] = (),
+        answers: bool = True,
+    ) -> None:
         assert COMMAND, "llama-tui is not installed in this environment"
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self.raw = b""
+        self._answers = answers
         self.exit_code: int | None = None
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
-            os.execve(COMMAND, [COMMAND, *arguments], {**os.environ, "COLORTERM": "truecolor", **(env or {})})
+            words = command or (COMMAND, *arguments)
+            os.execve(words[0], words, {**os.environ, "COLORTERM": "truecolor", **(env or {})})
         self.resize(columns, rows)
 
     def __enter__(self) -> Terminal:
@@ -67,6 +81,12 @@ class Terminal:
         """Press keys."""
         os.write(self._fd, keys.encode())
 
+    def paste(self, text: str) -> None:
+        """Paste, as a terminal with bracketed paste does."""
+        data = memoryview(f"\x1b[200~{text}\x1b[201~".encode())
+        while data:
+            data = data[os.write(self._fd, data) :]
+
     def escape(self) -> None:
         """Press Esc, and nothing for as long as a program waits to tell it from Alt with a letter."""
         self.send("\x1b")
@@ -76,7 +96,7 @@ class Terminal:
         """Send nothing for longer than the program takes keys to belong together."""
         deadline = time.monotonic() + _ESCAPE_SECONDS
         while (left := deadline - time.monotonic()) > 0:
-            self._read(left)
+            self.read(left)
 
     def hang_up(self) -> None:
         """Close the terminal's end, as a lost connection does."""
@@ -94,10 +114,10 @@ class Terminal:
         while not shows(self.text):
             left = deadline - time.monotonic()
             assert left > 0, f"{wanted!r} does not appear within {seconds} s:\n{self.text}"
-            assert self._read(min(left, 0.5)), f"the program ended before {wanted!r}:\n{self.text}"
+            assert self.read(min(left, 0.5)), f"the program ended before {wanted!r}:\n{self.text}"
         return self.text
 
-    def _read(self, seconds: float) -> bool:
+    def read(self, seconds: float) -> bool:
         """Feed what came; False when the program has closed the terminal."""
         if not select.select([self._fd], [], [], seconds)[0]:
             return True
@@ -106,6 +126,8 @@ class Terminal:
         except OSError:
             return False
         self.raw += data
+        if self._answers and ATTRIBUTES_ASKED in data:
+            self.send(ATTRIBUTES)
         self.feed(data)
         return bool(data)
 
@@ -123,8 +145,8 @@ class Terminal:
                 break
             assert time.monotonic() < deadline, f"the program does not end:\n{self.text}"
             with contextlib.suppress(OSError, ValueError):
-                self._read(0.05)
+                self.read(0.05)
         with contextlib.suppress(OSError, ValueError):
-            while select.select([self._fd], [], [], 0)[0] and self._read(0):
+            while select.select([self._fd], [], [], 0)[0] and self.read(0):
                 pass
         return self.exit_code

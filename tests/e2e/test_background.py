@@ -33,7 +33,7 @@ def is_asked(terminal: Terminal) -> Callable[[str], bool]:
 def test_the_theme_is_as_the_terminal_answers(
     paths: Paths, tiny_model: Path, answer: bytes, shows: str, paint: str
 ) -> None:
-    with ScriptedEngine(paths, tiny_model), Terminal(str(tiny_model), "--paint", paint) as terminal:
+    with ScriptedEngine(paths, tiny_model), Terminal(str(tiny_model), "--paint", paint, answers=False) as terminal:
         terminal.wait_for(is_asked(terminal))
         terminal.send(answer.decode())
         terminal.wait_for(lambda text: "/ 2,048" in text and ground(terminal) == shows)
@@ -42,7 +42,7 @@ def test_the_theme_is_as_the_terminal_answers(
 
 
 def test_an_answer_that_comes_late_and_in_pieces_is_followed_and_types_nothing(paths: Paths, tiny_model: Path) -> None:
-    with ScriptedEngine(paths, tiny_model), Terminal(str(tiny_model)) as terminal:
+    with ScriptedEngine(paths, tiny_model), Terminal(str(tiny_model), answers=False) as terminal:
         terminal.wait_for("/ 2,048")
         assert ground(terminal) == NIGHT
         terminal.send("he")
@@ -60,14 +60,14 @@ def test_an_answer_that_comes_late_and_in_pieces_is_followed_and_types_nothing(p
     [({}, NIGHT), ({"COLORFGBG": "0;15"}, DAWN), ({"COLORFGBG": "15;0"}, NIGHT), ({"LLAMA_TUI_THEME": "moss"}, MOSS)],
 )
 def test_one_that_does_not_answer(paths: Paths, tiny_model: Path, environ: dict[str, str], shows: str) -> None:
-    with ScriptedEngine(paths, tiny_model), Terminal(str(tiny_model), env=environ) as terminal:
+    with ScriptedEngine(paths, tiny_model), Terminal(str(tiny_model), env=environ, answers=False) as terminal:
         terminal.wait_for(lambda text: "/ 2,048" in text and ground(terminal) == shows)
         terminal.send(CTRL_Q)
         assert terminal.wait() == 0
 
 
 def test_a_theme_that_was_chosen_stays(paths: Paths, tiny_model: Path) -> None:
-    with ScriptedEngine(paths, tiny_model), Terminal(str(tiny_model), "--theme", "moss") as terminal:
+    with ScriptedEngine(paths, tiny_model), Terminal(str(tiny_model), "--theme", "moss", answers=False) as terminal:
         terminal.wait_for(is_asked(terminal))
         terminal.send(LIGHT.decode())
         terminal.wait_for("/ 2,048")
@@ -87,7 +87,7 @@ def test_an_answer_on_its_way_at_the_end_does_not_reach_the_shell(
     )
     shell.chmod(0o755)
     monkeypatch.setattr(terminal_module, "COMMAND", str(shell))
-    with ScriptedEngine(paths, tiny_model), Terminal(str(tiny_model)) as terminal:
+    with ScriptedEngine(paths, tiny_model), Terminal(str(tiny_model), answers=False) as terminal:
         terminal.wait_for(is_asked(terminal))
         terminal.send(CTRL_Q)
         terminal.wait_for(lambda _text: b"\x1b[?2004l" in terminal.raw)  # it has begun to leave

@@ -56,15 +56,33 @@ FORMATS = {
         "\n<tool_call>\n<function={{ f.name }}>{% for k, v in f.arguments.items() %}\n<parameter={{ k }}>\n{{ v }}\n"
         "</parameter>{% endfor %}\n</function>\n</tool_call>"
     ),
+    "pythonic": (
+        "<|list|>[{{ f.name }}({% for k, v in f.arguments.items() %}{{ k }}={{ v | pprint }}"
+        "{{ ', ' if not loop.last }}{% endfor %})]<|end_list|>"
+    ),
+    "braces": (
+        "<call>{{ f.name }}{% raw %}{{% endraw %}{% for k, v in f.arguments | dictsort %}{{ k }}:"
+        '{{ "#" ~ v ~ "#" if v is string else v | tojson }}'
+        "{{ ',' if not loop.last }}{% endfor %}{% raw %}}{% endraw %}</call>"
+    ),
     "token": '<|im_start|>{"name": "{{ f.name }}", "arguments": {{ f.arguments | tojson }}}',
 }
+
+HARMONY = (
+    "{{ (tools or []) | tojson }}{% for m in messages %}<|start|>{{ m.role }}{% if m.tool_calls %}"
+    "{% set f = m.tool_calls[0].function %} to=functions.{{ f.name }}<|channel|>commentary json<|message|>"
+    "{{ f.arguments | tojson }}<|call|>{% else %}<|message|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    "<|start|>assistant"
+)
+"""A template whose calls are addressed in the header of a segment."""
 
 
 def model_of(home: Path, kind: str) -> str:
     """A tiny model whose template writes calls in some format."""
     folder = home / "llama_models"
     folder.mkdir(exist_ok=True)
-    ggufs.write_tiny_llama(folder / f"{kind}.gguf", chat_template=_TURNS.replace("CALL", FORMATS[kind]))
+    source = HARMONY if kind == "harmony" else _TURNS.replace("CALL", FORMATS[kind])
+    ggufs.write_tiny_llama(folder / f"{kind}.gguf", chat_template=source)
     return kind
 
 
@@ -89,7 +107,7 @@ def check_calls(calls: tuple[ToolCall, ...] | None, names: set[str]) -> None:
 
 
 class TestChoice:
-    @pytest.mark.parametrize("kind", ["hermes", "bare", "named", "tagged"])
+    @pytest.mark.parametrize("kind", ["hermes", "bare", "named", "tagged", "pythonic", "braces", "harmony"])
     async def test_required_calls_a_tool_in_the_models_own_format(self, client: Client, home: Path, kind: str) -> None:
         model = model_of(home, kind)
         for _ in range(2):

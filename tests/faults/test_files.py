@@ -7,10 +7,10 @@ import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llama_tui.chat.events import ChatEvent, NotKept, TurnEnded, TurnGrew, TurnNoticed
 from llama_tui.chat.session import ChatSession

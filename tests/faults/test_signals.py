@@ -18,9 +18,13 @@ from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
 from llama_tui.engine.protocol import Token
 from llama_tui.errors import EngineDied
+from llama_tui.paths import Paths
 from llama_tui.settings.params import sampling
+from llama_tui.ui.widgets.loaded import LoadedPane
+from llama_tui.ui.widgets.models import ModelRow
 from tests.engine.conftest import HELLO, PATIENCE, answered, collect, first, gone, load_params, ready, until
 from tests.engine.desk import ended, grown
+from tests.ui.program import leave, program
 
 SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGSTOP)
 PATIENT = 3 * PATIENCE
@@ -150,3 +154,31 @@ async def test_at_rest_it_is_told_or_found_out(pool: Pool, store: Store, tiny_mo
         assert number.name in engine.error.message
         assert engine.error.hint
     await answered(await victims[0].engine())
+
+
+async def test_one_that_stands_still_is_shown_as_such_before_it_is_asked(
+    paths: Paths, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_SILENT_SECONDS", 2.0)
+    app = program(paths, str(tiny_model))
+    async with app.run_test(size=(120, 40)):
+        await until(lambda: (engine := app.workbench.engine) and engine.condition == "ready")
+        engine = app.workbench.engine
+        assert engine
+
+        def shown() -> str:
+            return str(app.main.query_one(LoadedPane).render())
+
+        def row() -> ModelRow:
+            return next(row for row in app.main.side.rows() if row.condition == "ready")
+
+        await until(lambda: "tiny" in shown() and "not responding" not in shown())
+        assert not row().silent
+        os.kill(engine.pid, signal.SIGSTOP)
+        await until(lambda: "not responding" in shown())
+        assert row().silent
+        assert engine.alive
+        os.kill(engine.pid, signal.SIGCONT)
+        await until(lambda: "not responding" not in shown())
+        assert not row().silent
+        await leave(app)

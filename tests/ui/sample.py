@@ -81,8 +81,10 @@ class Sample(App[None]):
         yield Prompt()
 
     def on_mount(self) -> None:
-        if theme := Themes(Path("/nonexistent")).theme(self._wanted):
-            self.register_theme(theme)
+        themes = Themes(Path("/nonexistent"))
+        for name in themes.names:
+            if theme := themes.theme(name):
+                self.register_theme(theme)
         self.theme = self._wanted
         self.prompt.cursor_blink = False
         self.transcript.show(self._entries)

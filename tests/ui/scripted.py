@@ -7,6 +7,7 @@ real engines.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -46,6 +47,7 @@ from llama_tui.settings.params import defaults
 from llama_tui.settings.values import Value
 
 MIB = 2**20
+_LONGEST_LINE = 64 * MIB  # a request holds the whole conversation
 
 
 class ScriptedEngine:
@@ -97,7 +99,9 @@ class ScriptedEngine:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_unix_server(self._serve, str(self.place.socket)))
+        server = self._loop.run_until_complete(
+            asyncio.start_unix_server(self._serve, str(self.place.socket), limit=_LONGEST_LINE)
+        )
         self._listening.set()
         self._loop.run_forever()
         server.close()
@@ -122,6 +126,10 @@ class ScriptedEngine:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
+        with contextlib.suppress(ConnectionError):  # the program was ended in the middle of something
+            await self._listen(reader, writer)
+
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         watch = 0
         while line := await reader.readline():
             match decode_request(line):

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from textual.events import Paste
+from textual.events import Key, Paste
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
@@ -248,7 +248,9 @@ async def test_the_choice_can_be_made_for_good_or_the_context_larger(paths: Path
         app.main.action_new_chat()
         await until_asked(app, pilot)
         ways = app.screen.query_one(OptionList)
-        assert "n_ctx = 512" in str(ways.get_option_at_index(2).prompt), "the model is trained for so much"
+        larger = str(ways.get_option_at_index(2).prompt)
+        assert "n_ctx = 512" in larger, "the model is trained for so much"
+        assert "every message is kept" in larger
         await pilot.press("down", "down", "enter")
         await until(lambda: n_ctx_of(app) == 512 and answered(app))
         await until(lambda: app.workbench.conversation.path()[-1].ending == "length")
@@ -506,6 +508,19 @@ async def test_the_palette_offers_every_action(paths: Paths, models: Path) -> No
         await pilot.press("escape")
 
 
+async def test_what_is_chosen_in_the_palette_just_before_quitting_is_done(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app) as pilot:
+        await pilot.press("ctrl+p")
+        await pilot.press(*"theme: dawn")
+        await until(lambda: "dawn" in str([o.prompt for o in app.screen.query_one(OptionList).options]))
+        await pilot.press("down")
+        for key in ("enter", "ctrl+q"):  # as a terminal hands on what was typed ahead
+            app.post_message(Key(key, None))
+        await until(lambda: app.return_value is not None)
+    assert program(paths, "tiny", models).workbench.settings.values()["theme"] == "dawn"
+
+
 async def test_an_engine_that_dies_while_idle_is_told(paths: Paths, models: Path) -> None:
     app = program(paths, "tiny", models)
     async with running(app):
@@ -537,7 +552,7 @@ async def test_the_screen_is_up_while_folders_are_slow(
         release.wait(30)
         return []
 
-    monkeypatch.setattr("llama_tui.chat.workbench.scan", slow)
+    monkeypatch.setattr("llama_tui.library.scan.scan", slow)
     app = program(paths, "tiny", models, {"max_tokens": 4})
     async with app.run_test(size=(120, 40)) as pilot:
         try:

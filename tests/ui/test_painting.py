@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.control import Control
-from textual._compositor import CompositorUpdate
-from textual.screen import Screen
 
 from llama_tui.paths import Paths
-from llama_tui.ui.app import LlamaTui
-from llama_tui.ui.diff import Abilities
-from tests.pair import Pair
+from tests.ui.painted import Watch
 from tests.ui.program import leave, program, until
 from tests.ui.scripted import ScriptedEngine
 
@@ -30,38 +25,31 @@ ANSWER = (
 TOKENS = re.findall(r"\s*\S{1,6}", ANSWER)
 
 
-class Watch:
-    """Two terminals that see what the program paints."""
-
-    def __init__(self) -> None:
-        self.pair: Pair | None = None
-        self.frames = self.unsure = 0
-
-    def display(self, app: LlamaTui, renderable: Any) -> None:
-        """In place of the app's own way to the terminal, which a test has not."""
-        if not isinstance(renderable, CompositorUpdate):
-            return
-        size = tuple(app.size)
-        if self.pair is None or self.pair.painter.size != size:
-            self.pair = Pair(app.size.width, app.size.height, Abilities())
-        at = app.screen.outer_size.clamp_offset(app.cursor_position)
-        before = self.pair.unsure
-        self.pair.frame(renderable.render_segments(app.console) + Control.move_to(*at).segment.text)
-        self.pair.check()
-        self.frames += 1
-        self.unsure += self.pair.unsure - before
+TERMINALS = {
+    "true colour": {"TERM": "xterm-256color", "COLORTERM": "truecolor"},
+    "256 colours": {"TERM": "tmux-256color", "TMUX": "/tmp/tmux,1,0"},
+    "16 colours": {"TERM": "screen"},
+    "no colours": {"TERM": "xterm-256color", "NO_COLOR": "1"},
+}
 
 
-@pytest.mark.parametrize("size", [(120, 40), (70, 20)], ids=str)
+@pytest.fixture
+def terminal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables of one of them."""
+    for name, value in TERMINALS[request.param].items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("size", "terminal"),
+    [((120, 40), "true colour"), ((70, 20), "16 colours"), ((90, 24), "no colours")],
+    ids=str,
+    indirect=["terminal"],
+)
+@pytest.mark.usefixtures("terminal")
 async def test_a_session_shows_the_same_in_every_frame(
-    paths: Paths, guide_model: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+    paths: Paths, guide_model: Path, watch: Watch, size: tuple[int, int]
 ) -> None:
-    watch = Watch()
-
-    def display(app: LlamaTui, _screen: Screen[Any], renderable: Any) -> None:
-        watch.display(app, renderable)
-
-    monkeypatch.setattr(LlamaTui, "_display", display)
     with ScriptedEngine(paths, guide_model, TOKENS, pace=600):
         app = program(paths)
         async with app.run_test(size=size) as pilot:
@@ -81,3 +69,38 @@ async def test_a_session_shows_the_same_in_every_frame(
             await leave(app)
     assert watch.frames > 60
     assert watch.unsure <= 6, "only frames around a resize are written as they are"
+
+
+@pytest.mark.parametrize("terminal", ["256 colours"], indirect=True)
+@pytest.mark.usefixtures("terminal")
+async def test_sizes_that_change_at_any_moment_end_in_what_a_fresh_paint_shows(
+    paths: Paths, guide_model: Path, watch: Watch
+) -> None:
+    rng = random.Random(3)
+    keys = ["f1", "f2", "f3", "f4", "f9", "ctrl+o", "ctrl+p", "escape", "pageup", "pagedown", "down", "x"]
+    with ScriptedEngine(paths, guide_model, TOKENS, pace=100):
+        app = program(paths)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(lambda: app.workbench.engine and app.workbench.engine.condition == "ready")
+            app.main.chat.prompt.cursor_blink = False
+            await pilot.press(*"tell me", "enter")
+            await until(lambda: "shows" in str(app.main.chat.transcript.entries[-1].text))
+            for _ in range(10):
+                await pilot.resize_terminal(rng.randint(60, 300), rng.randint(18, 100))
+                await pilot.press(rng.choice(keys))
+            await until(lambda: not app.workbench.session.answering)
+            await pilot.resize_terminal(rng.randint(60, 140), rng.randint(18, 50))
+            while app.screen is not app.main:
+                await pilot.press("escape")
+            await pilot.press("ctrl+end")
+            await pilot.pause(0.3)
+            left = app.main.chat.region.x  # beside it a clock goes on
+            before = watch.columns(left)
+            watch.pair = None
+            app.main.refresh(layout=True)
+            for widget in app.main.walk_children(with_self=True):
+                widget.refresh(layout=True)
+            await until(lambda: watch.pair)
+            await pilot.pause(0.3)
+            assert watch.columns(left) == before
+            await leave(app)

@@ -89,7 +89,7 @@ class TestOverlay:
             assert app.workbench.resolved()["type_k"].origin == "saved"
             assert not app.workbench.reload_pending
             app.main.show_engines()
-            assert "planned" in str(app.main.query_one(LoadedPane).render())
+            await until(lambda: "planned" in str(app.main.query_one(LoadedPane).render()))
             await leave(app)
 
     async def test_esc_loads_nothing_and_the_log_says_what_would_fit(
@@ -128,7 +128,7 @@ class TestOverlay:
         finally:
             machine.go_on.set()
 
-    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("size", [*SIZES, (60, 18)])
     def test_looks(
         self, snap_compare: Snap, paths: Paths, guide_model: Path, tmp_path: Path, size: tuple[int, int]
     ) -> None:
@@ -165,7 +165,7 @@ class TestGpu:
             await loaded(app, lambda value: value is None)
             assert app.workbench.resolved()["n_gpu_layers"].origin == "saved"
             app.main.show_engines()
-            assert "auto: 0 of 3" in str(app.main.query_one(LoadedPane).render())
+            await until(lambda: "auto: 0 of 3" in str(app.main.query_one(LoadedPane).render()))
             assert log(app).count("GPU0 is there") == 1
             await leave(app)
 

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -24,11 +24,12 @@ from llama_tui.ui.screens.context import ContextScreen
 from llama_tui.ui.widgets.editor import ValueEditor
 from llama_tui.ui.widgets.form import FieldList
 from llama_tui.ui.widgets.loaded import LoadedPane
-from tests.ui.program import program, until
+from tests.ui.program import leave, program, until
 from tests.ui.scripted import ScriptedEngine
 
 Snap = Callable[..., bool]
 SIZES = [(120, 40), (80, 24)]
+SMALLEST = (60, 18)
 ANSWER = """Press **ctrl+o**, type a few letters of the name, and press **enter**.
 
 - A model that is loaded already answers *at once*.
@@ -66,7 +67,8 @@ async def settled(pilot: Pilot[Any]) -> LlamaTui:
     app = pilot.app
     assert isinstance(app, LlamaTui)
     await until(lambda: app.workbench.files and app.workbench.engine and app.workbench.engine.state)
-    await until(lambda: "GPU0" in str(app.main.query_one(LoadedPane).render()))
+    # A pane that is folded reads no memory.
+    await until(lambda: not app.main.side.display or "GPU0" in str(app.main.query_one(LoadedPane).render()))
     app.main.chat.prompt.cursor_blink = False
     app.main.show_engines()
     await pilot.pause()
@@ -116,7 +118,38 @@ def test_streaming(snap_compare: Snap, paths: Paths, guide_model: Path, models: 
         assert snap_compare(program(paths, models=models), terminal_size=size, run_before=asked(here))
 
 
-@pytest.mark.parametrize("size", [*SIZES, (200, 60)])
+def test_streaming_on_a_narrow_terminal(snap_compare: Snap, paths: Paths, models: Path) -> None:
+    """What Esc does is seen beside a long name."""
+
+    def here(app: LlamaTui) -> bool:
+        return app.main.chat.progress.n_past == 24 + 1
+
+    async def run(pilot: Pilot[Any]) -> None:
+        app = await settled(pilot)
+        await pilot.press(*"hello", "enter")
+        await until(lambda: here(app))
+        await pilot.pause(0.2)
+
+    name = "a-model-with-a-name-that-is-very-long-q6_k"
+    with ScriptedEngine(paths, models / f"{name}.gguf", ["".join(TOKENS[:30])], then="hang"):
+        assert snap_compare(program(paths, name, models=models), terminal_size=(60, 18), run_before=run)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_found(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
+    async def run(pilot: Pilot[Any]) -> None:
+        await asked(ended)(pilot)
+        app = cast("LlamaTui", pilot.app)
+        await pilot.press("ctrl+f", *"mod")
+        await until(lambda: " of " in app.main.chat.find_bar.count)
+        await pilot.press("up")
+        await pilot.pause()
+
+    with ScriptedEngine(paths, guide_model, TOKENS):
+        assert snap_compare(program(paths, models=models), terminal_size=size, run_before=run)
+
+
+@pytest.mark.parametrize("size", [*SIZES, (200, 60), SMALLEST, (300, 100)])
 def test_answered(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
     with ScriptedEngine(paths, guide_model, TOKENS):
         assert snap_compare(program(paths, models=models), terminal_size=size, run_before=asked(ended))
@@ -129,17 +162,70 @@ def test_each_theme(snap_compare: Snap, paths: Paths, guide_model: Path, models:
         assert snap_compare(app, terminal_size=(120, 40), run_before=asked(ended))
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [*SIZES, SMALLEST])
 def test_switcher(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
     with ScriptedEngine(paths, guide_model):
         run = keys("ctrl+o", "l", "l", "a", "m", "a")
         assert snap_compare(program(paths, models=models), terminal_size=size, run_before=run)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [*SIZES, SMALLEST])
 def test_help(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
     with ScriptedEngine(paths, guide_model):
         assert snap_compare(program(paths, models=models), terminal_size=size, run_before=keys("f1"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_three_loaded(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
+    """What is left on each device is seen below them, however low the screen is."""
+    with contextlib.ExitStack() as engines:
+        for path in (guide_model, models / "llama-3.2-1b-instruct-q8_0.gguf", models / "qwen" / "qwen3-8b-q4_k_m.gguf"):
+            engines.enter_context(ScriptedEngine(paths, path))
+        app = program(paths, models=models)
+
+        async def run(pilot: Pilot[Any]) -> None:
+            await settled(pilot)
+            await until(lambda: sum(engine.state is not None for engine in app.workbench.engines) == 3)
+            app.main.show_engines()
+            await pilot.pause()
+
+        assert snap_compare(app, terminal_size=size, run_before=run)
+
+
+@pytest.mark.parametrize("size", [*SIZES, SMALLEST])
+def test_themes(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
+    with ScriptedEngine(paths, guide_model):
+        assert snap_compare(program(paths, models=models), terminal_size=size, run_before=keys("f9", "d"))
+
+
+@pytest.mark.parametrize("rows", [18, 21, 24, 25, 40])
+async def test_every_list_shows_its_cursor_and_its_keys_at_every_height(
+    paths: Paths, guide_model: Path, models: Path, rows: int
+) -> None:
+    for number in range(30):
+        shutil.copy(guide_model, models / f"model-{number:02}.gguf")
+    with contextlib.closing(Store(paths.database)) as store:
+        for number in range(30):
+            chat = Conversation(f"chat {number}")
+            store.save(chat, chat.ask(f"What is {number}?"))
+    with ScriptedEngine(paths, guide_model):
+        app = program(paths, "guide", models=models)
+        async with app.run_test(size=(60, rows)) as pilot:
+            await settled(pilot)
+            for key in ("ctrl+o", "f4", "f9"):
+                await pilot.press(key)
+                await until(lambda: app.screen is not app.main and app.screen.query_one(OptionList).option_count > 5)
+                options, said = app.screen.query_one(OptionList), app.screen.query_one(".keys")
+                await pilot.press("up", "up", "up")
+                await pilot.pause()
+                assert options.highlighted
+                inside = app.screen.query_one(".overlay").content_region
+                assert inside.contains_region(said.region), key
+                assert inside.contains_region(options.region), key
+                assert said.region.y >= options.region.bottom
+                await pilot.press("escape")
+                await until(lambda: app.screen is app.main)
+            await leave(app)
 
 
 def test_reading(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path) -> None:
@@ -150,7 +236,7 @@ def test_reading(snap_compare: Snap, paths: Paths, guide_model: Path, models: Pa
         assert snap_compare(program(paths, models=models), terminal_size=(120, 40), run_before=asked(here))
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [*SIZES, SMALLEST])
 def test_full_context(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
     cuts = (Cut("drop_oldest", 6, 1_204), Cut("drop_middle", 4, 1_318))
     refusal = Failed(0, "context", "It is full", "Do this.", prompt_tokens=1_934, n_ctx=2048, reply_room=256, cuts=cuts)

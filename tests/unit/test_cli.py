@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import pty
+import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -191,6 +197,16 @@ class TestConfig:
         assert "config.toml, line 1: top_k cannot be 'many'" in capsys.readouterr().err
 
 
+def _read_until(terminal: int, wanted: list[str], seconds: float = 60) -> None:
+    """Read what a terminal shows until it has shown some texts, one after the other."""
+    in_order = re.compile(".*?".join(map(re.escape, wanted)), re.DOTALL)
+    shown, deadline = "", time.monotonic() + seconds
+    while not in_order.search(shown):
+        assert time.monotonic() < deadline, shown
+        if select.select([terminal], [], [], 0.1)[0]:
+            shown += os.read(terminal, 65536).decode("utf-8", "replace")
+
+
 class TestCompletion:
     def complete(self, *words: str) -> set[str]:
         """What bash offers for the last of these words."""
@@ -216,6 +232,60 @@ class TestCompletion:
         assert self.complete("keep", "--") == {"--help", "--off"}
         assert self.complete("run", "guide", "--repl") == {"--replace"}
         assert self.complete("bench", "guide", "--max") == {"--max-seconds"}
+
+    OFFERS = (
+        ("run --temp", "--temperature"),
+        ("config ", "init path show"),
+        ("run --flash-attn ", "auto off on"),
+        ("keep --", "--help --off"),
+        ("stop wonder", "wonder"),
+    )
+
+    @pytest.fixture
+    def installed(self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
+        """A folder with the command, which finds a model, and the scripts of the shells."""
+        folder = home / "bin"
+        folder.mkdir()
+        (folder / "llama-tui").write_text(f'#!/bin/sh\nexec {sys.executable} -m llama_tui "$@"\n')
+        (folder / "llama-tui").chmod(0o755)
+        (home / "llama_models").mkdir()
+        (home / "llama_models" / "wonder.gguf").touch()
+        for shell in ("zsh", "fish"):
+            assert run("completion", shell) == 0
+            (folder / shell).write_text(capsys.readouterr().out)
+        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.chdir(folder)
+        return folder
+
+    @pytest.mark.skipif(not shutil.which("fish"), reason="no fish")
+    def test_fish(self, installed: Path) -> None:
+        for words, offers in self.OFFERS:
+            done = subprocess.run(
+                ["fish", "--no-config", "-c", f"source {installed}/fish; complete -C 'llama-tui {words}'"],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            assert {line.split()[0] for line in done.stdout.splitlines()} >= set(offers.split()), words
+
+    @pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh")
+    def test_zsh(self, installed: Path) -> None:
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execvpe("zsh", ["zsh", "-f", "-i"], {**os.environ, "TERM": "dumb", "COLUMNS": "200"})
+        try:
+            begin = "PROMPT=; autoload -Uz compinit; compinit -u -D; bindkey '^X' list-choices"
+            os.write(terminal, f"{begin}; source {installed}/zsh; print REA''DY\n".encode())
+            _read_until(terminal, ["READY"])
+            for words, offers in self.OFFERS:
+                # What is offered stands below what was typed, which is then taken away.
+                os.write(terminal, f"llama-tui {words}\x18".encode())
+                _read_until(terminal, [f"llama-tui {words}", *offers.split(), f"llama-tui {words}"])
+                os.write(terminal, b"\x15")
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(terminal)
 
     @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
     def test_the_script_is_whole(self, shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,7 +127,7 @@ class TestUnusual:
         assert odd.inexact
         assert fit.estimate(odd, params()).ram.weights == 64 * 32 * 4
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         st.dictionaries(
             st.sampled_from([

@@ -289,12 +289,12 @@ class TestBroken:
 class TestAnyBytes:
     """Whatever lies in a file, a header or `BadModelFile` comes out, soon."""
 
-    @settings(max_examples=200, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.binary(max_size=2000), tensors=st.integers(0, 5), keys=st.integers(0, 5))
     def test_after_a_good_beginning(self, tmp_path: Path, data: bytes, tensors: int, keys: int) -> None:
         check(raw(tmp_path / "m.gguf", data, tensors=tensors, keys=keys))
 
-    @settings(max_examples=200, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         changes=st.lists(
             st.tuples(st.integers(0, 1), st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=9))
@@ -306,7 +306,7 @@ class TestAnyBytes:
             patch(path, int(place * (24 if spread else path.stat().st_size)), data)
         check(path)
 
-    @settings(max_examples=100, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(place=st.floats(0, 1, exclude_max=True), data=st.binary(min_size=1, max_size=9))
     def test_a_real_header_with_bytes_overwritten(self, tmp_path: Path, place: float, data: bytes) -> None:
         path = write_tiny_llama(tmp_path / "m.gguf", n_layer=1)
@@ -382,7 +382,7 @@ def _headers(draw: st.DrawFn) -> bytes:
     return head + body + bytes(draw(st.sampled_from([0, 31, 4096, 300_000])))
 
 
-@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(data=_headers())
 def test_a_header_whose_numbers_lie(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "lying.gguf"

@@ -14,14 +14,14 @@ from llama_tui.commands import COMMANDS
 from llama_tui.library.gguf import read_header
 from llama_tui.library.scan import builtin_path
 from llama_tui.settings.params import BY_NAME, PARAMS
-from llama_tui.ui.app import KEY_GROUPS
+from llama_tui.ui.app import FIRST_KEYS, later_keys
 from llama_tui.ui.bindings import key_words
 from llama_tui.ui.theme import shipped_dir
 
 TOPICS = {topic.id: topic for topic in load_topics()}
 KEYS = {
     word
-    for group in KEY_GROUPS
+    for group in (*FIRST_KEYS, *later_keys())
     for binding in group.bindings
     for key in binding.key.split(",")
     for word in (key.strip(), key_words(key))

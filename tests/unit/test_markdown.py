@@ -208,7 +208,7 @@ def without_definitions(splitter: Splitter) -> list[tuple[object, ...]]:
     ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=25), st.data())
 def test_units_of_a_growing_text_are_those_of_the_whole(pieces: list[str], data: st.DataObject) -> None:
     text = sanitize("".join(pieces))
@@ -240,19 +240,19 @@ def streamed(text: str, sizes: list[int], width: int) -> None:
 SIZES = st.lists(st.sampled_from((1, 2, 3, 5, 9, 30, 100)), min_size=1, max_size=9)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=40), SIZES, st.sampled_from((20, 40, 80)))
 def test_streamed_rows_are_those_of_the_whole(pieces: list[str], sizes: list[int], width: int) -> None:
     streamed("".join(pieces), sizes, width)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(WORDS), min_size=200, max_size=500), SIZES, st.sampled_from((20, 80)))
 def test_a_long_paragraph_streams_to_what_it_is_as_a_whole(words: list[str], sizes: list[int], width: int) -> None:
     streamed("".join(words), sizes, width)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(PIECES), min_size=80, max_size=250), SIZES)
 def test_a_long_fence_streams_to_what_it_is_as_a_whole(pieces: list[str], sizes: list[int]) -> None:
     streamed("```py\n" + "".join(pieces), sizes, 40)
@@ -263,7 +263,7 @@ def test_a_long_fence_streams_to_what_it_is_as_a_whole(pieces: list[str], sizes:
 TEXT = st.text(st.sampled_from("abc  .,我饭。，é👨🎉e\u0301\u3000"), max_size=60)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TEXT, st.integers(2, 20), st.integers(0, 10))
 def test_wrapping_loses_nothing_and_fits(text: str, width: int, cut: int) -> None:
     spans = [(text[:cut], LOOK.text), (text[cut:], LOOK.muted)]

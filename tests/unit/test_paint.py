@@ -150,7 +150,7 @@ pens = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.none() | pens, pens)
 def test_a_change_of_pens_ends_in_the_pen(pen: Pen | None, to: Pen) -> None:
     shown = VirtualTerminal(1, 1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from textual.binding import Binding
+from textual.content import Content
 
 from llama_tui.engine.devices import DeviceMemory
 from llama_tui.library.scan import ModelFile
@@ -15,7 +16,7 @@ from llama_tui.settings.params import BY_NAME
 from llama_tui.ui.bindings import KeyGroup, KeyTable, key_words, short_key
 from llama_tui.ui.text import cells, column
 from llama_tui.ui.widgets.form import Field, field_content, stepped
-from llama_tui.ui.widgets.loaded import device_lines
+from llama_tui.ui.widgets.loaded import Blocks, device_lines
 from llama_tui.ui.widgets.models import ModelRow, row_content
 
 GIB = 2**30
@@ -38,6 +39,7 @@ FILE = ModelFile(
         (ModelRow(FILE, "loading", 0.45), ["◐  45%"]),
         (ModelRow(FILE, "failed"), ["✗"]),
         (ModelRow(FILE, "died"), ["✗"]),
+        (ModelRow(FILE, "loading", 0.45, silent=True), ["?"]),
         (ModelRow(FILE, current=True), ["▸ qwen3-8b-q4_k_m"]),
         (ModelRow(replace(FILE, n_params=None, quantization="", size_bytes=None)), ["?  ?", "?"]),
         (ModelRow(replace(FILE, problem="/m/qwen3-8b-q4_k_m.gguf is cut off")), ["✗ is cut off"]),
@@ -81,6 +83,30 @@ def test_a_device_tells_whose_memory_it_is() -> None:
 def test_nobody_elses_memory_is_never_below_zero() -> None:
     device = DeviceMemory("RAM", "RAM", 24 * GIB, 1 * GIB)
     assert "others" not in "\n".join(line.plain for line in device_lines(device, 2 * GIB, 0, 40))
+
+
+def block(name: str, size: int) -> list[Content]:
+    return [Content(f"{name}{line}") for line in range(size)]
+
+
+@pytest.mark.parametrize(
+    ("height", "shown"),
+    [
+        (16, "a0 a1 a2 b0 b1 b2 b3 c0 c1 c2 - R0 R1 G0 G1 G2"),
+        (14, "a0 a1 a2 b0 b1 b2 b3 c0 - R0 R1 G0 G1 G2"),
+        (12, "a0 b0 b1 b2 b3 c0 - R0 R1 G0 G1 G2"),
+        (10, "a0 b0 b1 c0 - R0 R1 G0 G1 G2"),
+        (7, "a0 b0 c0 - R0 R1 G0"),
+        (6, "a0 b0 c0 - R0 G0"),
+        (5, "a0 and 2 more - R0 G0"),
+        (4, "3 models - R0 G0"),
+    ],
+)
+def test_a_low_pane_tells_less_of_engines_and_keeps_the_devices(height: int, shown: str) -> None:
+    engines = (block("a", 3), block("b", 4), block("c", 3))
+    blocks = Blocks(engines, (block("R", 2), block("G", 3)), current=1)
+    assert blocks.height == 16
+    assert " ".join(line.plain or "-" for line in blocks.lines(height)) == shown
 
 
 @pytest.mark.parametrize(

@@ -401,7 +401,7 @@ VALUES = st.recursive(
 ARGUMENTS = st.dictionaries(st.text("abcdefgh_", min_size=1, max_size=6), VALUES, max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     arguments=st.lists(ARGUMENTS, min_size=1, max_size=3),
     content=st.sampled_from(["", "Well, let me see."]),
@@ -419,7 +419,7 @@ def test_any_arguments_come_back_from_json(
         assert read([format], cut(text, seed)) == (called, content)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     city=st.text(st.characters(exclude_characters="<", exclude_categories=["Cs"]), max_size=30),
     days=st.integers(-99, 99),
@@ -433,7 +433,7 @@ def test_any_text_comes_back_from_between_tags(city: str, days: int, seed: int) 
     assert read([PARAMETERS], cut(text, seed)) == ([("get_weather", {"city": city, "days": days})], "")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     parts=st.lists(
         st.sampled_from(

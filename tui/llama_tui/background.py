@@ -19,7 +19,7 @@ _RGB = re.compile(r"rgba?:([0-9a-f]{1,4})/([0-9a-f]{1,4})/([0-9a-f]{1,4})(?:/[0-
 _HEX = re.compile(r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})", re.IGNORECASE)
 
 _MIDDLE = 0.179
-"""Relative luminance above which black text has more contrast than white, by WCAG's formula."""
+"""Luminance above which black text has more contrast than white."""
 
 _LIGHT_COLOURS = ("7", "9", "10", "11", "12", "13", "14", "15")
 
@@ -37,9 +37,14 @@ def told(colour: str) -> Background | None:
     """What a colour means that a terminal has answered, such as `rgb:1010/1414/1a1a`."""
     if match := _RGB.fullmatch(colour) or _HEX.fullmatch(colour):
         parts = [int(part, 16) / (16 ** len(part) - 1) for part in match.groups()]
-        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-        return "light" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > _MIDDLE else "dark"
+        return "light" if luminance(*parts) > _MIDDLE else "dark"
     return None
+
+
+def luminance(*parts: float) -> float:
+    """Relative luminance of red, green and blue between 0 and 1, as WCAG 2.2 defines it."""
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def guessed(environ: Mapping[str, str]) -> Background | None:

@@ -38,10 +38,6 @@ A model whose name is a command's is opened with its prefix: llama-tui llama-cpp
 Parameters may also stand in config.toml and in the environment as LLAMA_TUI_<NAME>; see README.md."""
 
 
-_MADE_BETWEEN_COLLECTIONS = 20_000
-"""Containers that are made before Python looks for cycles among them; 700 is its own figure."""
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and exit: 0 after a normal end, 1 after an error, 2 for bad arguments."""
     if sys.platform == "win32":
@@ -87,7 +83,7 @@ def _run_command(name: str, words: list[str]) -> int:
 
 def _run(model: str | None, flags: dict[str, Value]) -> None:
     # What is made while the program starts stays: to look for garbage in it takes a tenth of the time.
-    gc.set_threshold(_MADE_BETWEEN_COLLECTIONS)
+    gc.disable()
     from llama_tui.commands.output import say
     from llama_tui.ui.app import LlamaTui
 

@@ -7,7 +7,8 @@ shows both beside what they concern, the command line prints both to stderr and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 class LlamaTuiError(Exception):
@@ -35,8 +36,7 @@ class EngineError(LlamaTuiError):
     """An engine refused a request; the engine itself is well."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(Struct, frozen=True):
     """A way to make a conversation fit: `how` is a value of `context_full`, `messages` how many it
     would leave out, `prompt_tokens` what would stay."""
 
@@ -94,8 +94,7 @@ class StoreError(LlamaTuiError):
     """The database of conversations cannot be read or written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shortage:
+class Shortage(Struct, frozen=True):
     """A device that has less free than is needed of it; sizes in bytes."""
 
     device: str
@@ -103,8 +102,7 @@ class Shortage:
     free: int
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """A way to load a model that does not fit as it was asked for, checked to fit: other values of
     parameters, or engines to unload before, by process id and by name. `words` say it to a person."""
 

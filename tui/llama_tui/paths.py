@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
+from msgspec import Struct
 
 from llama_tui.errors import LlamaTuiError
 
@@ -18,8 +18,7 @@ SOCKET_PATH_LIMIT = 103
 """Bytes that a Unix socket's path may have: sun_path holds 108 on Linux and 104 on macOS, with a NUL."""
 
 
-@dataclass(frozen=True, slots=True)
-class Paths:
+class Paths(Struct, frozen=True):
     """The folders of one user. Nothing is created until `ensure` or `private` asks for it."""
 
     config: Path

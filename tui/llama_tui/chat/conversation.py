@@ -197,5 +197,5 @@ class Conversation:
 
 def title_of(text: str) -> str:
     """A title from the first words of a conversation."""
-    line = " ".join(text.split())
+    line = " ".join(text.lstrip()[: 9 * _TITLE_LENGTH].split())
     return line if len(line) <= _TITLE_LENGTH else line[: _TITLE_LENGTH - 1].rstrip() + "…"

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from llama_tui.chat.conversation import Turn
-from llama_tui.engine.protocol import TokenKind
-from llama_tui.errors import ContextOverflow, StoreError
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from llama_tui.chat.conversation import Turn
+    from llama_tui.engine.protocol import TokenKind
+    from llama_tui.errors import ContextOverflow, StoreError
 
 
-@dataclass(frozen=True, slots=True)
-class TurnAdded:
+class TurnAdded(Struct, frozen=True):
     """A turn stands at the end of the path."""
 
     turn: Turn
 
 
-@dataclass(frozen=True, slots=True)
-class TurnGrew:
+class TurnGrew(Struct, frozen=True):
     """An answer has more text, or more reasoning before it; `n_tokens` counts both so far,
     `n_reasoning` the reasoning, `n_past` the context used."""
 
@@ -29,23 +30,20 @@ class TurnGrew:
     n_reasoning: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TurnNoticed:
+class TurnNoticed(Struct, frozen=True):
     """Something about an answer that is no error, in words for a person."""
 
     turn_id: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class TurnCut:
+class TurnCut(Struct, frozen=True):
     """An answer has begun that is told less of the conversation than the one before it, or more."""
 
     turn: Turn
 
 
-@dataclass(frozen=True, slots=True)
-class TurnWaits:
+class TurnWaits(Struct, frozen=True):
     """Nothing to show yet: `doing` says what it waits for, `done` of `total` tokens if it is known,
     `reused` of which the KV cache held already."""
 
@@ -56,22 +54,19 @@ class TurnWaits:
     reused: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TurnRestarted:
+class TurnRestarted(Struct, frozen=True):
     """An answer that was shown in part is told again from its beginning."""
 
     turn: Turn
 
 
-@dataclass(frozen=True, slots=True)
-class TurnEnded:
+class TurnEnded(Struct, frozen=True):
     """An answer is complete, or as complete as it will be."""
 
     turn: Turn
 
 
-@dataclass(frozen=True, slots=True)
-class SendRefused:
+class SendRefused(Struct, frozen=True):
     """Nothing was sent and nothing is kept: the text goes back to where it was typed. It is empty
     where another answer was wanted. `error` holds the ways out that there are to choose from."""
 
@@ -80,8 +75,7 @@ class SendRefused:
     error: ContextOverflow
 
 
-@dataclass(frozen=True, slots=True)
-class NotKept:
+class NotKept(Struct, frozen=True):
     """The store failed; the conversation goes on in memory."""
 
     error: StoreError

@@ -55,7 +55,7 @@ class Workbench:
         self.problems: list[LlamaTuiError] = []
         self._paths = paths
         self._headers = Headers()
-        self._machine = machine
+        self.machine = machine
         self._pool = Pool(paths, lambda _engine: on_change(), Room(machine, self._headers))
         self._on_change = on_change
         self._choose = choose
@@ -263,7 +263,7 @@ class Workbench:
         setting, engine = self.resolved()["n_gpu_layers"], self.engine
         if setting.origin != "default" or setting.value != 0 or not engine or not self.current or self.current.builtin:
             return ""
-        return await asyncio.to_thread(self._machine.usable_gpu)
+        return await asyncio.to_thread(self.machine.usable_gpu)
 
     # The conversation
 

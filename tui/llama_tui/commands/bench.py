@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import dataclasses
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from llama_tui.chat.trial import trial
 from llama_tui.commands.engines import closing
 from llama_tui.commands.figures import Figures, Result
 from llama_tui.commands.flags import add_parameters, combinations
-from llama_tui.commands.shell import EXITS, Exit, command, compose, exit_code, report
+from llama_tui.commands.shell import EXITS, Exit, command, compose, exit_code, on_signals, report
 from llama_tui.errors import LlamaTuiError
 from llama_tui.library.scan import ModelFile
 from llama_tui.paths import Paths, private
@@ -44,7 +43,6 @@ each figure's repetitions, or an `error`), and `best` as the last.
 
 {EXITS}"""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ORPHAN_SECONDS = 60.0
 """An engine whose benchmark was killed unloads itself after so long."""
 
@@ -103,7 +101,7 @@ class _Bench:
 
     async def go(self) -> int:
         """Measure until all is done, the time is over or a signal comes; returns the exit code."""
-        loop, stopped = asyncio.get_running_loop(), 0
+        stopped = 0
         task = asyncio.create_task(self._measure_all())
 
         def stop(code: int) -> None:
@@ -111,9 +109,7 @@ class _Bench:
             stopped = stopped or code
             task.cancel()
 
-        for number in _SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores one
-                loop.add_signal_handler(number, stop, 128 + number)
+        on_signals(stop)
         late = f"llama-tui: stopped after {self._given.max_seconds} s (--max-seconds)."
         try:
             async with asyncio.timeout(self._given.max_seconds):

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 
 from llama_tui.chat.access import Access
+from llama_tui.engine.devices import on_gpus
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.protocol import Memory
 from llama_tui.engine.silent import SilentEngine
@@ -89,8 +90,7 @@ def _held(engine: Found) -> Memory | None:
 def gpu_bytes(engine: Found) -> int:
     """What llama.cpp holds on devices of its own."""
     held = _held(engine)
-    buffers = held.buffers if held else ()
-    return sum(buffer.weights + buffer.kv + buffer.compute for buffer in buffers if not buffer.host)
+    return on_gpus(held.buffers) if held else 0
 
 
 def clock(seconds: float) -> str:

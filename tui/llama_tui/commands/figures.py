@@ -14,6 +14,7 @@ import msgspec
 from llama_tui.chat.trial import Run
 from llama_tui.commands.output import Narrator, cells, column, cropped, say
 from llama_tui.control import one_line
+from llama_tui.engine.devices import on_gpus
 from llama_tui.engine.protocol import Memory
 from llama_tui.errors import LlamaTuiError
 from llama_tui.library.units import short_size
@@ -121,11 +122,7 @@ class Figures:
     def _cells(self, result: Result) -> str:
         first = [run.first_token_seconds for run in result.runs]
         memory = result.memory
-        gpu = (
-            sum(buffer.weights + buffer.kv + buffer.compute for buffer in memory.buffers if not buffer.host)
-            if memory
-            else 0
-        )
+        gpu = on_gpus(memory.buffers) if memory else 0
         return self._aligned(
             [
                 *(param.format(result.params[param.name]) for param in self._swept),

@@ -15,7 +15,7 @@ from llama_tui.chat.access import Access
 from llama_tui.commands.engines import closing
 from llama_tui.commands.flags import add_parameters, parameters
 from llama_tui.commands.output import Narrator, Outlet
-from llama_tui.commands.shell import EXITS, Exit, command, compose, exit_code, report
+from llama_tui.commands.shell import EXITS, Exit, command, compose, exit_code, on_signals, report
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.protocol import AnswerEvent, Called, Finished, Message, Prefilled, Queued, Started, Token
 from llama_tui.errors import LlamaTuiError
@@ -38,7 +38,6 @@ With --json each line is an event: `engine` (model, path, pid), then those of th
 
 {EXITS}"""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LAST_WORDS_SECONDS = 0.5
 
 
@@ -114,7 +113,6 @@ class _Run:
 
     async def go(self) -> int:
         """Make the answer; returns the exit code."""
-        loop = asyncio.get_running_loop()
         task = asyncio.create_task(self._answer())
 
         def stop(code: int) -> None:
@@ -123,9 +121,7 @@ class _Run:
                 task.cancel()
 
         self._outlet = Outlet(lambda: stop(Exit.BROKEN_PIPE))
-        heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores one
-        for number in heard:
-            loop.add_signal_handler(number, stop, 128 + number)
+        heard = on_signals(stop)
         try:
             code: int = await task
         except asyncio.CancelledError:
@@ -142,7 +138,7 @@ class _Run:
         self._outlet.end_line()
         # From here on a signal ends the program as any other: the reader may never read.
         for number in heard:
-            loop.remove_signal_handler(number)
+            asyncio.get_running_loop().remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
         await self._outlet.drain(None if self._stopped is None else _LAST_WORDS_SECONDS)
         return self._stopped or code

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import enum
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
 
 from llama_tui.commands.output import cells, column, say
 from llama_tui.errors import (
@@ -98,6 +100,16 @@ def exit_code(error: LlamaTuiError) -> Exit:
             return Exit.TOO_LONG
         case _:
             return Exit.FAILED
+
+
+def on_signals(stop: Callable[[int], None]) -> list[signal.Signals]:
+    """Have the running event loop call `stop` with the exit code of each signal that asks a command to
+    end; those that it was started deaf to, as nohup does it, stay unheard. Returns those that are heard."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heard = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in heard:
+        asyncio.get_running_loop().add_signal_handler(number, stop, 128 + number)
+    return heard
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[str] = frozenset()) -> str:

@@ -7,21 +7,21 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
+from msgspec import Struct
 
 from llama_tui.engine.limits import Limit, memory_limits
-from llama_tui.engine.protocol import Buffer
+
+if TYPE_CHECKING:
+    from llama_tui.engine.protocol import Buffer
 
 _NO_GPU = ("ggml-base", "ggml-cpu", "ggml-blas", "ggml-rpc")
 """Parts of llama.cpp that compute on no GPU of this machine."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceMemory:
+class DeviceMemory(Struct, frozen=True):
     """Bytes of one device. `name` is llama.cpp's name of its buffers ("CUDA0"), "RAM" for the host;
     `label` is what a person calls it."""
 
@@ -41,6 +41,8 @@ def ram(limits: Iterable[Limit] | None = None) -> DeviceMemory:
 
     Used is what cannot be had without swapping: page cache, and with it mapped weights, is free.
     """
+    import psutil
+
     host = psutil.virtual_memory()
     here = Limit(host.total, host.total - host.available)
     tightest = min([here, *(memory_limits() if limits is None else limits)], key=lambda limit: limit.free)
@@ -120,8 +122,9 @@ def visible(devices: list[Any], variable: str | None) -> list[Any]:
 
 def on_device(buffers: tuple[Buffer, ...], device: str) -> int:
     """Bytes that an engine's buffers take on a device."""
-    return sum(
-        b.weights + b.kv + b.compute
-        for b in buffers
-        if (not b.host and b.name == device) or b.name.startswith(device + "_")
-    )
+    return sum(b.total for b in buffers if (not b.host and b.name == device) or b.name.startswith(device + "_"))
+
+
+def on_gpus(buffers: tuple[Buffer, ...]) -> int:
+    """Bytes that an engine's buffers take on devices with a memory of their own."""
+    return sum(buffer.total for buffer in buffers if not buffer.host)

@@ -9,8 +9,6 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-
 from llama_tui.engine.client import ConnectionLost, EngineClient
 from llama_tui.engine.logs import log_tail, note_death
 from llama_tui.engine.post_mortem import post_mortem
@@ -39,6 +37,9 @@ _STOP_SECONDS = 1.0
 _HEED_SECONDS = 2.0
 """An engine that is well takes a request at once, whatever llama.cpp is doing."""
 
+_SILENT_SECONDS = 6.0
+"""An engine tells its state about once a second, on a thread of its own; a machine that swaps takes longer."""
+
 _UNLOAD_SECONDS = 5.0
 _REAP_SECONDS = 2.0
 _POLL_SECONDS = 0.01
@@ -63,7 +64,7 @@ class Engine:
         self.file = Path(self.spec.path).resolve()
         self.pid: int = client.welcome.pid
         self.state: State | None = None
-        self._told_at = 0.0
+        self._told_at = time.monotonic()
         self.error: EngineError | None = None
         self.end_reason: Literal["asked", "idle", "failed"] | None = None
         self._client = client
@@ -87,6 +88,11 @@ class Engine:
     def alive(self) -> bool:
         """Whether it takes requests."""
         return not self.error and not self.end_reason
+
+    @property
+    def responds(self) -> bool:
+        """Whether it has told its state lately. One that has not is stopped, or hangs; it may come to."""
+        return not self.alive or time.monotonic() - self._told_at < _SILENT_SECONDS
 
     @property
     def warning(self) -> str:
@@ -155,6 +161,8 @@ class Engine:
             self._kill("stop")
 
     def _kill(self, wanted: Literal["stop", "unload"]) -> None:
+        import psutil
+
         if self.alive:
             self._killed = wanted
             if self._process:

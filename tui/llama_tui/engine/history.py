@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llama_tui.engine.engine import Condition, Engine
 from llama_tui.engine.logs import logs_of, model_of, noted_death
 from llama_tui.errors import LlamaTuiError
 
 
-@dataclass(frozen=True, slots=True)
-class EngineLog:
+class EngineLog(Struct, frozen=True):
     """An engine and its log. `account` is how it died or why it failed, where that is known;
     `written` is the Unix time of the log's last line, in seconds."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from llama_tui.errors import EngineDied
 
@@ -20,8 +21,7 @@ _TAIL_LINES = 8
 _SHOWN_BYTES = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class LogPart:
+class LogPart(Struct, frozen=True):
     """What was read of a log: its lines, and where the next part begins."""
 
     lines: tuple[str, ...]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llama_tui.engine.devices import DeviceMemory, on_device
 from llama_tui.engine.engine import Engine
@@ -24,8 +25,7 @@ _SLACK = 0.05
 _MOST = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Struct, frozen=True):
     """One model that is to be loaded, and the machine as it was found."""
 
     spec: EngineSpec
@@ -51,9 +51,7 @@ class Case:
                 mapped[engine.file] = max(pages, mapped.get(engine.file, 0))
             if engine.condition == "loading" and engine.spec.estimate:
                 for name in free:
-                    coming = sum(
-                        _size(buffer) for buffer in engine.spec.estimate.buffers if _home(buffer, free) == name
-                    )
+                    coming = sum(buffer.total for buffer in engine.spec.estimate.buffers if _home(buffer, free) == name)
                     free[name] -= max(0, coming - (private + pages if name == RAM else held[name]))
         free[RAM] -= sum(mapped.values())
         return {name: max(0, size) for name, size in free.items()}
@@ -67,8 +65,7 @@ class Case:
         return next((found.label for found in self.devices if found.name == device), device)
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(Struct, frozen=True):
     """What a model takes with some parameters, and how that is known."""
 
     params: dict[str, Value]
@@ -134,10 +131,6 @@ def told_by(case: Case, need: Need, told: DryRun) -> Need:
 def _home(buffer: Buffer, devices: dict[str, int]) -> str:
     """The device that a buffer is on; pinned memory is RAM."""
     return next((name for name in devices if name != RAM and on_device((buffer,), name)), RAM)
-
-
-def _size(buffer: Buffer) -> int:
-    return buffer.weights + buffer.kv + buffer.compute
 
 
 def layer_bytes(network: Network, params: dict[str, Value]) -> int:

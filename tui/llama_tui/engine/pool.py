@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from llama_tui.engine.client import ConnectionLost, EngineClient
 from llama_tui.engine.devices import Machine
@@ -42,8 +43,7 @@ _POLL_SECONDS = 0.005
 _DEFAULT_POLICY = Policy()
 
 
-@dataclass(frozen=True, slots=True)
-class Staying:
+class Staying(Struct, frozen=True):
     """An engine that goes on after this program has let go of it, and why: it is pinned, others use
     it, or it is left to its idle timeout; with "forever" it has none."""
 
@@ -52,8 +52,7 @@ class Staying:
     why: Literal["kept", "shared", "idle", "forever"]
 
 
-@dataclass(frozen=True, slots=True)
-class Parting:
+class Parting(Struct, frozen=True):
     """What became of the engines when this program let go of them."""
 
     ended: tuple[str, ...] = ()

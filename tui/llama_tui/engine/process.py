@@ -13,10 +13,10 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from llama_tui.engine.logs import open_log
 from llama_tui.engine.protocol import VERSION, EngineSpec
@@ -30,8 +30,7 @@ _LOCK_SECONDS = 5.0
 _POLL_SECONDS = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class EnginePlace:
+class EnginePlace(Struct, frozen=True):
     """Where the engine of one file with one set of load parameters listens and logs.
 
     `model` is absolute but not resolved: llama.cpp finds the other shards by this one's name.

@@ -58,6 +58,11 @@ class Buffer(msgspec.Struct, frozen=True):
     kv: int
     compute: int
 
+    @property
+    def total(self) -> int:
+        """Everything in it."""
+        return self.weights + self.kv + self.compute
+
 
 class Device(msgspec.Struct, frozen=True):
     """A GPU as llama.cpp names it, with its memory in bytes."""
@@ -88,7 +93,7 @@ class Estimate(msgspec.Struct, frozen=True):
     @property
     def total(self) -> int:
         """All buffers together."""
-        return sum(buffer.weights + buffer.kv + buffer.compute for buffer in self.buffers)
+        return sum(buffer.total for buffer in self.buffers)
 
 
 class EngineSpec(msgspec.Struct, frozen=True):

@@ -15,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llama_tui.engine.devices import DeviceMemory, Machine
 from llama_tui.engine.engine import Engine
@@ -35,8 +37,7 @@ _LEAST_CTX = 512
 _TRIES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """What to do where there is no room: nothing (`check` is false), say so, or unload (`evict`).
     `max_loaded` bounds the number of engines; 0 = no bound."""
 

@@ -8,22 +8,24 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-import psutil
+from msgspec import Struct
 
 from llama_tui.engine.process import EnginePlace, place_of_socket
 from llama_tui.engine.protocol import EngineSpec, Memory
 from llama_tui.paths import Paths
 
+if TYPE_CHECKING:
+    import psutil
+
 _WORKER = "llama_tui.worker"
 _POLL_SECONDS = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class SilentEngine:
+class SilentEngine(Struct, frozen=True):
     """The process of an engine that listens but does not answer; `memory` is what it holds."""
 
     spec: EngineSpec
@@ -33,6 +35,8 @@ class SilentEngine:
 
     def end(self, seconds: float) -> bool:
         """Kill the process and wait until it is gone; False if it is still there after some seconds."""
+        import psutil
+
         deadline = time.monotonic() + seconds
         try:
             process = psutil.Process(self.pid)
@@ -51,6 +55,8 @@ class SilentEngine:
 def engine_process(pid: int, spec: EngineSpec) -> psutil.Process | None:
     """The engine's process with that id, if it lives: a number alone may be another's by now, or
     come from another container."""
+    import psutil
+
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         if process.status() != psutil.STATUS_ZOMBIE and _spec_of(process.cmdline()) == spec:
@@ -60,6 +66,8 @@ def engine_process(pid: int, spec: EngineSpec) -> psutil.Process | None:
 
 def silent_engines(paths: Paths, sockets: Iterable[Path]) -> tuple[SilentEngine, ...]:
     """The engine processes of this user that were started for these sockets."""
+    import psutil
+
     wanted = {str(path): path for path in sockets}
     found: list[SilentEngine] = []
     if wanted:

@@ -6,16 +6,16 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 SUFFIX = ".gguf"
 
 _SHARD = re.compile(r"(?P<base>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """One model on the disk: a file, or the parts of a split one.
 
     `path` is the first part, which is the one that llama.cpp is given. `name` is relative to the
@@ -29,8 +29,7 @@ class Found:
     missing: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
+class Shard(Struct, frozen=True):
     """What the file name of a part says: `number` is from 1 to `count`."""
 
     base: str

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
+
+from msgspec import Struct
 
 from llama_tui.library.gguf import Header, Meta, Skipped
 from llama_tui.library.tensors import TENSOR_TYPES
@@ -37,8 +38,7 @@ _CELL_BYTES = 64
 _ROW_SIZES = {label.lower(): size / block for label, block, size in TENSOR_TYPES.values()}
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(Struct, frozen=True):
     """What one device will hold, in bytes. `other` is what is not in llama.cpp's buffers."""
 
     device: str
@@ -53,16 +53,14 @@ class Share:
         return self.weights + self.kv + self.compute + self.other
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
+class Gpu(Struct, frozen=True):
     """A device that layers can be put on, with what is free on it in bytes."""
 
     name: str
     free: int
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """The RAM's share first. `mapped` bytes of it are pages of the file, which the system can drop
     and read again; `inexact` says why the figures are more than will be taken, "" where they are not."""
 
@@ -77,8 +75,7 @@ class Estimate:
         return self.shares[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(Struct, frozen=True):
     """The shape of a model; sizes in bytes. `blocks` are the weights of each block, `rows` the values
     of K and of V that each keeps for a token, `state` what a recurrent block keeps for a conversation.
     `width` is how many numbers the widest step holds for a token, `masks` how many attention masks there

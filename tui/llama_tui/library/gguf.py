@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
+
+from msgspec import Struct
 
 from llama_tui.errors import BadModelFile
 from llama_tui.library.tensors import FILE_TYPES, TENSOR_TYPES
@@ -47,8 +48,7 @@ _FOREIGN = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(Struct, frozen=True):
     """Stands for an array or a text that was left out: how many items or bytes it has."""
 
     count: int
@@ -58,8 +58,7 @@ Item = bool | int | float | str
 Meta = Item | tuple[Item, ...] | Skipped
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """What a GGUF file says of itself. Sizes are bytes.
 
     `tensor_bytes` is None where a tensor has a type that this program does not know; `needed_bytes`

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llama_tui.errors import BadModelFile
 from llama_tui.library.files import Found, Shard, find, parts_beside, stem
@@ -21,8 +22,7 @@ _EMBEDDERS = frozenset({
 _NAMED_MISSING = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFile:
+class ModelFile(Struct, frozen=True, kw_only=True):
     """One line of the list. Unknown figures are None, unknown texts "".
 
     `path` is the file that llama.cpp is given; of a split model its first part, and `size_bytes`
@@ -42,8 +42,7 @@ class ModelFile:
     builtin: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Stamp:
+class _Stamp(Struct, frozen=True):
     size: int
     modified_ns: int
     changed_ns: int

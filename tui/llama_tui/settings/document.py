@@ -10,9 +10,10 @@ import time
 import tomllib
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
+
+from msgspec import Struct, field
 
 from llama_tui.errors import SettingsError
 
@@ -35,8 +36,7 @@ class UnwritableFile(SettingsError):
     """A file that cannot be written now: no permission, no space, or another program holds it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """The content of one file; empty where there is none."""
 
     path: Path

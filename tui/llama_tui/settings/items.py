@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 OVERRIDE = (
     r"[^=\s]{1,127}=(int:[-+]?\d{1,18}|float:[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|bool:(true|false)|str:[^\0]{0,127})"
@@ -15,8 +16,7 @@ OVERRIDE = (
 _SCALED = re.compile(r"(.+):([-+]?(?:\d+\.?\d*|\.\d+))", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Adapter:
+class Adapter(Struct, frozen=True):
     """An item of `lora`."""
 
     path: Path
@@ -33,8 +33,7 @@ class Adapter:
             return cls(Path(model).parent / path, scale)
 
 
-@dataclass(frozen=True, slots=True)
-class Override:
+class Override(Struct, frozen=True):
     """An item of `kv_overrides`."""
 
     key: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Literal, cast
+
+from msgspec import Struct, field
 
 from llama_tui.errors import SettingsError
 from llama_tui.settings.document import Document, Table
@@ -23,8 +24,7 @@ _ENV_PREFIX = "LLAMA_TUI_"
 _SURE = 0.75
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """A value with the layer it comes from; `source` names the file, variable or flag."""
 
     value: Value
@@ -32,8 +32,7 @@ class Setting:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """What one file, or the environment, sets: for every model, and by `model_key` for single ones."""
 
     values: Mapping[str, Setting] = field(default_factory=dict[str, Setting])

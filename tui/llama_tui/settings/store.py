@@ -25,11 +25,13 @@ class SettingsStore:
 
     In a file, the table of a model outranks what the file says for all models. Nothing is read
     before `load`. `problems` holds what was wrong with the layers, each with its file and line or its
-    variable; such a value is left out, so that the layer below holds.
+    variable; such a value is left out, so that the layer below holds. `revision` is another number
+    whenever something has changed.
     """
 
     def __init__(self, paths: Paths, environ: Mapping[str, str], flags: Values) -> None:
         self.problems: list[SettingsError] = []
+        self.revision = 0
         self._paths = paths
         self._environ = environ
         self._default = Layer({param.name: Setting(param.default, "default") for param in PARAMS})
@@ -42,6 +44,7 @@ class SettingsStore:
     def load(self) -> None:
         """Read both files and the environment again; what is wrong goes to `problems`."""
         self.problems = []
+        self.revision += 1
         config = self._read(self._paths.config_file)
         saved = self._read(self._paths.settings_file)
         self._content = saved.content
@@ -166,6 +169,7 @@ class SettingsStore:
         return warning
 
     def _adopt(self, content: Table) -> None:
+        self.revision += 1
         self._content = content
         self._saved = file_layer(Document(self._paths.settings_file, content), "saved", [], keys=False)
 

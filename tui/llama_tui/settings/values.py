@@ -6,8 +6,9 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, cast
+
+from msgspec import Struct
 
 from llama_tui.errors import SettingsError
 
@@ -27,8 +28,7 @@ class BadValue(SettingsError):
     """A value outside what its parameter allows; the message says what is allowed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Param:
+class Param(Struct, frozen=True, kw_only=True):
     """One parameter of the table, declared once and used everywhere.
 
     `none_word` is what a person writes for None ("auto", "random"); without one the parameter

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-from dataclasses import dataclass, field
-from typing import ClassVar
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
+from msgspec import Struct
 from rich.console import RenderableType
 from textual import on, work
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
+from textual.filter import LineFilter, Monochrome
 from textual.notifications import SeverityLevel
 from textual.theme import Theme
 from textual.worker import WorkerFailed
 
 from llama_tui.background import Background, guessed
-from llama_tui.chat.workbench import Workbench
 from llama_tui.control import sanitize
 from llama_tui.crash import Crash, crash
-from llama_tui.engine.devices import Machine
-from llama_tui.engine.pool import Parting
 from llama_tui.errors import NoRoom, Offer, SettingsError
 from llama_tui.paths import Paths
 from llama_tui.settings.store import SettingsStore
@@ -28,30 +30,36 @@ from llama_tui.ui.bindings import KeyGroup, KeyTable, key_words, named
 from llama_tui.ui.commands import Commands
 from llama_tui.ui.driver import PaintedApp, Painting
 from llama_tui.ui.input import BackgroundTold, TerminalGone
-from llama_tui.ui.screens.chats import ChatList
-from llama_tui.ui.screens.context import ContextScreen
-from llama_tui.ui.screens.logs import EngineList, LogScreen
+from llama_tui.ui.plain import Plain
 from llama_tui.ui.screens.main import MainScreen
-from llama_tui.ui.screens.room import RoomScreen
-from llama_tui.ui.screens.switcher import ModelSwitcher
-from llama_tui.ui.screens.themes import ThemeList
 from llama_tui.ui.theme import AUTO, AUTO_SAID, Themes, colours, fitting
+from llama_tui.ui.widgets.find import FindField
 from llama_tui.ui.widgets.form import FieldList
 from llama_tui.ui.widgets.models import ModelList
 from llama_tui.ui.widgets.prompt import Prompt
 from llama_tui.ui.widgets.transcript import Transcript
 
+if TYPE_CHECKING:
+    from llama_tui.chat.workbench import Workbench
+    from llama_tui.engine.devices import Machine
+    from llama_tui.engine.pool import Parting
+    from llama_tui.ui.screens.themes import ThemeList
+
 _REPAINT_SECONDS = 0.1
+_HEAR_SECONDS = 0.5
+_PASSES = 6
+"""How often each part of the palette is heard out: a key is handed on a few times before it has its effect."""
 
 
-@dataclass(frozen=True, slots=True)
-class Farewell:
+class Farewell(Struct, frozen=True):
     """What is worth saying after the screen is gone."""
 
-    parting: Parting = field(default_factory=Parting)
+    parting: Parting | None = None
 
     def lines(self) -> list[str]:
         """Which engines were ended, which go on and why, and how to end those."""
+        if self.parting is None:
+            return []
         said = [f"Unloaded: {', '.join(self.parting.ended)}"] if self.parting.ended else []
         said += [f"Still loaded: {engine.name} ({engine.pid}), {_WHY[engine.why]}" for engine in self.parting.stay]
         if self.parting.stay:
@@ -73,6 +81,7 @@ class LlamaTui(PaintedApp[Farewell]):
     TITLE = "llama-tui"
     # All here: Textual does not load the CSS_PATH of a default screen.
     CSS_PATH: ClassVar = ["screens/main.tcss", "screens/overlay.tcss"]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (24, "-tall")]  # noqa: RUF012 - Textual's own declaration of it
     COMMANDS: ClassVar = {Commands}
     COMMAND_PALETTE_BINDING = "ctrl+p"
     ENABLE_COMMAND_PALETTE = True
@@ -97,12 +106,24 @@ class LlamaTui(PaintedApp[Farewell]):
         super().__init__(Painting(values["paint"] == "diff", int(str(values["frame_rate"]))))
         if "SSH_CONNECTION" in os.environ or "SSH_TTY" in os.environ:
             self.animation_level = "none"
-        machine = machine or Machine()
-        self.workbench = Workbench(paths, settings, self._engines_changed, self._choose_offer, machine)
-        self.keys = KeyTable(KEY_GROUPS, settings.keys(), str(paths.config_file))
-        self.main = MainScreen(self.workbench, model, machine, self.keys)
+        self._paths = paths
+        self._machine = machine
+        self.keys = KeyTable(FIRST_KEYS, settings.keys(), str(paths.config_file), later_keys)
+        self.main = MainScreen(lambda: self.workbench, model, self.keys)
+        self._theme_list: ThemeList | None = None
         self._repaint_due = False
+        self._plain: Plain | None = None
         self.crash: Crash | None = None
+
+    @cached_property
+    def workbench(self) -> Workbench:
+        """What the screens work with. It is made when it is asked for, after the first frame: the
+        store, the engines and the library are imported with it."""
+        from llama_tui.chat.workbench import Workbench
+        from llama_tui.engine.devices import Machine
+
+        machine = self._machine or Machine()
+        return Workbench(self._paths, self._settings, self._engines_changed, self._choose_offer, machine)
 
     def get_default_screen(self) -> MainScreen:
         """The main screen is the first and stays."""
@@ -163,19 +184,30 @@ class LlamaTui(PaintedApp[Farewell]):
 
     def action_themes(self) -> None:
         """Choose a theme by looking at each."""
-        if not isinstance(self.screen, ThemeList):
+        from llama_tui.ui.screens.themes import ThemeList
+
+        if self.screen is not self._theme_list:
             descriptions = {AUTO: AUTO_SAID, **self._themes.descriptions()}
-            screen = ThemeList(descriptions, self.wanted_theme, self._show_theme, self.keys)
-            self.push_screen(screen, self._chosen)
+            self._theme_list = ThemeList(descriptions, self.wanted_theme, self._show_theme, self.keys)
+            self.push_screen(self._theme_list, self._chosen)
 
     def _show_theme(self, name: str) -> None:
         if theme := self.get_theme(self._named(name)):
             self.register_theme(theme)
             self.theme = theme.name
+            self._plain = None
 
     def _named(self, name: str) -> str:
-        """The name of a theme that is set; of `AUTO`, which it stands for here."""
-        return fitting(self._background, self._colours) if name == AUTO else name
+        """The name of a theme that is set; of `AUTO`, which it stands for here. Without colours there is one."""
+        return fitting(self._background, self._colours) if name == AUTO or not self._colours else name
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What is done to every line that is painted. With NO_COLOR Textual would write greys."""
+        if self._colours:
+            return [each for each in super().get_line_filters() if not isinstance(each, Monochrome)]
+        if self._plain is None:
+            self._plain = Plain(self.get_css_variables())
+        return (self._plain,)
 
     def _chosen(self, name: str | None) -> None:
         if name:
@@ -185,7 +217,7 @@ class LlamaTui(PaintedApp[Farewell]):
     def _follow_background(self, event: BackgroundTold) -> None:
         """The terminal may answer at any time; a theme that is looked at stays."""
         self._background = event.background
-        if self.wanted_theme == AUTO and not isinstance(self.screen, ThemeList):
+        if self.wanted_theme == AUTO and self.screen is not self._theme_list:
             self._show_theme(AUTO)
 
     # Engines
@@ -204,6 +236,8 @@ class LlamaTui(PaintedApp[Farewell]):
     async def _choose_offer(self, error: NoRoom) -> Offer | None:
         """Ask what to do about a model that does not fit; the question goes with whoever asked."""
         answer: asyncio.Future[Offer | None] = asyncio.get_running_loop().create_future()
+        from llama_tui.ui.screens.room import RoomScreen
+
         screen = RoomScreen(error, self.keys)
 
         def taken(offer: Offer | None) -> None:
@@ -222,6 +256,24 @@ class LlamaTui(PaintedApp[Farewell]):
     async def action_quit(self) -> None:
         """Stop the answer that is being made, end the engines that only this program uses, leave. With
         on_quit = keep both go on, and the next start fetches the answer."""
+        if isinstance(self.screen, CommandPalette):
+            self._quit_after(self.screen)
+        else:
+            await self._quit()
+
+    @work(group="quit", exclusive=True)
+    async def _quit_after(self, palette: CommandPalette) -> None:
+        """Quit when the palette has carried out the keys that came before. One that chooses goes from
+        its field up to this program, and as a message of a line once more."""
+        for _ in range(_PASSES):
+            for hearer in (*palette.walk_children(with_self=True), self):
+                heard = asyncio.Event()
+                if self.screen is palette and hearer.is_running and hearer.call_later(heard.set):
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(heard.wait(), _HEAR_SECONDS)
+        self.call_later(self._quit)
+
+    async def _quit(self) -> None:
         unload = self._settings.values()["on_quit"] == "unload"
         await self.main.finish(stop=unload)
         self.exit(Farewell(await self.workbench.close(unload=unload)))
@@ -255,16 +307,31 @@ class LlamaTui(PaintedApp[Farewell]):
         self._fatal_error()
 
 
-KEY_GROUPS = (
+FIRST_KEYS = (
     KeyGroup("Everywhere", (*named(MainScreen.BINDINGS), *named(LlamaTui.BINDINGS))),
     KeyGroup("Prompt", named(Prompt.BINDINGS)),
     KeyGroup("Chat", named(Transcript.BINDINGS)),
+    KeyGroup("Find", named(FindField.BINDINGS)),
     KeyGroup("Models pane", named(ModelList.BINDINGS)),
     KeyGroup("Parameters pane", named(FieldList.BINDINGS)),
-    KeyGroup("Model switcher", named(ModelSwitcher.BINDINGS)),
-    KeyGroup("Chats", named(ChatList.BINDINGS)),
-    KeyGroup("Logs", (*named(LogScreen.BINDINGS), *named(EngineList.BINDINGS))),
-    KeyGroup("Full context", named(ContextScreen.BINDINGS)),
-    KeyGroup("Themes", named(ThemeList.BINDINGS)),
-    KeyGroup("No room", named(RoomScreen.BINDINGS)),
 )
+"""The keys of the main screen."""
+
+
+def later_keys() -> tuple[KeyGroup, ...]:
+    """The keys of the screens that are imported when they are opened."""
+    from llama_tui.ui.screens.chats import ChatList
+    from llama_tui.ui.screens.context import ContextScreen
+    from llama_tui.ui.screens.logs import EngineList, LogScreen
+    from llama_tui.ui.screens.room import RoomScreen
+    from llama_tui.ui.screens.switcher import ModelSwitcher
+    from llama_tui.ui.screens.themes import ThemeList
+
+    return (
+        KeyGroup("Model switcher", named(ModelSwitcher.BINDINGS)),
+        KeyGroup("Chats", named(ChatList.BINDINGS)),
+        KeyGroup("Logs", (*named(LogScreen.BINDINGS), *named(EngineList.BINDINGS))),
+        KeyGroup("Full context", named(ContextScreen.BINDINGS)),
+        KeyGroup("Themes", named(ThemeList.BINDINGS)),
+        KeyGroup("No room", named(RoomScreen.BINDINGS)),
+    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from msgspec import Struct
 from textual.binding import Binding
 from textual.keys import REPLACED_KEYS, Keys
 
@@ -14,8 +14,7 @@ from llama_tui.errors import SettingsError
 _WORDS = {"escape": "esc", "enter": "enter", "pageup": "pgup", "pagedown": "pgdn", "question_mark": "?", "slash": "/"}
 
 
-@dataclass(frozen=True, slots=True)
-class KeyGroup:
+class KeyGroup(Struct, frozen=True):
     """Bindings that act in one place."""
 
     title: str
@@ -42,20 +41,47 @@ class KeyTable:
     """Every key of the program as it is now: the bindings, with what config.toml changes of them.
 
     `keymap` holds the changes that can be used, by binding id, and `problems` what is wrong with
-    the others; `where` is the file that they come from.
+    the others; `where` is the file that they come from. `more` gives the groups of screens that are
+    not needed at the start; it is called when one of their keys is asked for, or all keys are.
     """
 
-    def __init__(self, groups: Sequence[KeyGroup], wanted: Mapping[str, str], where: str) -> None:
-        self.groups = tuple(groups)
+    def __init__(
+        self,
+        groups: Sequence[KeyGroup],
+        wanted: Mapping[str, str],
+        where: str,
+        more: Callable[[], Sequence[KeyGroup]] = tuple,
+    ) -> None:
         self.keymap: dict[str, str] = {}
         self.problems: list[SettingsError] = []
-        self._words = {binding.id: binding.description for group in groups for binding in group.bindings if binding.id}
-        self._default = {binding.id: binding.key for group in groups for binding in group.bindings if binding.id}
+        self._groups: tuple[KeyGroup, ...] = ()
+        self._more: Callable[[], Sequence[KeyGroup]] | None = more
+        self._words: dict[str, str] = {}
+        self._default: dict[str, str] = {}
+        self._add(groups)
+        if wanted:
+            self._add_more()
         for binding_id, keys in wanted.items():
             if problem := self._problem(binding_id, keys, where) or self._clash(binding_id, keys, where):
                 self.problems.append(problem)
             else:
                 self.keymap[binding_id] = keys
+
+    def _add(self, groups: Sequence[KeyGroup]) -> None:
+        self._groups += tuple(groups)
+        for binding in (binding for group in groups for binding in group.bindings):
+            self._words[binding.id or ""], self._default[binding.id or ""] = binding.description, binding.key
+
+    def _add_more(self) -> None:
+        more, self._more = self._more, None
+        if more is not None:
+            self._add(more())
+
+    @property
+    def groups(self) -> tuple[KeyGroup, ...]:
+        """Every group."""
+        self._add_more()
+        return self._groups
 
     def _problem(self, binding_id: str, keys: str, where: str) -> SettingsError | None:
         if binding_id not in self._default:
@@ -88,10 +114,13 @@ class KeyTable:
 
     def said(self, *binding_ids: str) -> str:
         """Bindings as a line of help: "ctrl+u unload · esc close"."""
-        return " · ".join(f"{key_words(self.of(name).split(',')[0])} {self._words[name]}" for name in binding_ids)
+        keys = [(key_words(self.of(name).split(",")[0]), name) for name in binding_ids]
+        return " · ".join(f"{key} {self._words[name]}" for key, name in keys)
 
     def of(self, binding_id: str) -> str:
         """The keys of a binding, with commas between them."""
+        if binding_id not in self._default:
+            self._add_more()
         return self.keymap.get(binding_id, self._default[binding_id])
 
 

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-PLAIN_LINES = 40
-"""Lines of plain text in one unit."""
-
 References = dict[str, Any]
 """Link targets by label, as markdown-it keeps them."""
 
@@ -38,7 +35,8 @@ class Unit:
 
     `number` is the ordinal of an ordered list's item, which the source alone does not tell: in
     "1. 1. 1." the third one is 3. `blank` says that an empty line comes before it, `continued` that
-    it is an item and follows another one of its list.
+    it is an item and follows another one of its list. `joint` is what stands between it and the next one
+    where plain text is cut inside a line.
     """
 
     source: str
@@ -46,6 +44,7 @@ class Unit:
     number: int | None = None
     blank: bool = False
     continued: bool = False
+    joint: str | None = None
 
 
 class _Start(NamedTuple):
@@ -73,12 +72,6 @@ def _outliner() -> MarkdownIt:
     outliner = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     outliner.core.ruler.disable(["inline", "text_join"])
     return outliner
-
-
-def plain_units(text: str) -> list[Unit]:
-    """Units of a text that is shown as it is."""
-    lines = text.split("\n")
-    return [Unit("\n".join(lines[start : start + PLAIN_LINES]), "plain") for start in range(0, len(lines), PLAIN_LINES)]
 
 
 class Splitter:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from rich.segment import Segment
+from rich.style import Style
 
 from llama_tui.ui.look import Look
 from llama_tui.ui.text import Row, Span, chop, expand_tabs, fit, pad, width_of
@@ -62,8 +63,7 @@ class Code:
     def __post_init__(self) -> None:
         if self.language:
             text = fit(self.language, self.width - 2)
-            segments = [Segment(f" {text}", self.look.code_label)]
-            self._label = [Row(pad(segments, width_of(segments), self.width, self.look.code_label))]
+            self._label = [self._panel(Row([Segment(text, self.look.code_label)]), self.look.code_label)]
 
     def rows(self, lines: list[str]) -> list[Row]:
         """The rows of the lines. Pieces are kept from call to call while the lines begin the same."""
@@ -77,18 +77,19 @@ class Code:
         start = self._pieces[-1].stop if self._pieces else 0
         while start < len(lines):
             stop, spans = self._piece(lines, start)
-            made = [self._padded(row) for line in spans for row in chop(line, max(1, self.width - 2))]
+            style = self.look.code_block
+            made = [self._panel(row, style) for line in spans for row in chop(line, max(1, self.width - 2))]
             if stop < len(lines):
                 self._pieces.append(_Piece(start, stop, made))
             rows += made
             start = stop
         return rows
 
-    def _padded(self, row: Row) -> Row:
-        """A row of code on its panel."""
-        style = self.look.code_block
-        segments = [Segment(" ", style), *row.segments]
-        return Row(pad(segments, 1 + width_of(row.segments), self.width, style), row.joint)
+    def _panel(self, row: Row, style: Style) -> Row:
+        """A row on the panel, which is as wide as there is room."""
+        used = 1 + width_of(row.segments)
+        segments = pad([Segment(" ", style), *row.segments], used, self.width, style)
+        return Row(segments, row.joint, 1, max(0, self.width - used))
 
     def _piece(self, lines: list[str], start: int) -> tuple[int, list[list[Span]]]:
         """Where the piece that starts here ends, and its lines in colour."""

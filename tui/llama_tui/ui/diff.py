@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from statistics import median_low
+
+from msgspec import Struct
 
 from llama_tui.ui.cells import Row, is_sure
 from llama_tui.ui.pen import PLAIN, Pen, change, for_blank, of_blank
@@ -15,8 +16,7 @@ _SCROLLED = 4
 """Changed rows from which on a scroll is looked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Abilities:
+class Abilities(Struct, frozen=True):
     """What the terminal can do: erase cells in the present background, scroll a region of rows."""
 
     erases: bool = True

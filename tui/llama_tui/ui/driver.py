@@ -14,9 +14,9 @@ import re
 import sys
 import threading
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from msgspec import Struct
 from rich.console import RenderableType
 from textual import events
 from textual.app import App
@@ -49,8 +49,7 @@ _HARMLESS = re.compile(r"(?:\x1b\[[?<=>][\d;]*\$?[a-zA-Z]|\x1b\][^\x07\x1b]*(?:\
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Painting:
+class Painting(Struct, frozen=True):
     """How frames are written: by difference or as Textual does, and how many a second at most."""
 
     by_difference: bool = True

@@ -13,6 +13,7 @@ import os
 import select
 import threading
 import time
+from itertools import chain
 
 from textual import constants
 from textual._xterm_parser import XTermParser
@@ -20,6 +21,7 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 
 from llama_tui.background import Background, is_asked
+from llama_tui.ui.intake import Intake
 from llama_tui.ui.reports import Reports
 
 _CHUNK = 4096
@@ -83,6 +85,7 @@ class AskingDriver(LinuxDriver):
     def run_input_thread(self) -> None:
         """Read until `disable_input`, or until the terminal is gone. Wakes up for nothing else."""
         parser = XTermParser(self._debug)
+        intake = Intake(parser.feed)
         decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         assert self._pipe is not None
         wake, _ = self._pipe
@@ -97,9 +100,9 @@ class AskingDriver(LinuxDriver):
                     break
             if keys := self._keys(decode(data)):
                 ticks = _TICKS
-                for message in parser.feed(keys):
+                for message in intake.feed(keys):
                     self.process_message(message)
-            for message in parser.tick():
+            for message in chain(() if ready else intake.idle(), parser.tick()):
                 self.process_message(message)
             seconds = self._reports.wait(time.monotonic())
             if ticks:

@@ -8,7 +8,7 @@ number of rows from the top.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -51,6 +51,8 @@ class Log:
         self.following = True
         self.top = 0  # the row of the log that is the first in view
         self.height = 0  # rows in view
+        self.held = False  # whether the view stays where it is even at the end
+        self.marker: Callable[[EntryView, int], list[Row]] | None = None  # the rows of a part, marked
         self._width = 0
         self._look = _PLAIN
         self._views: list[EntryView] = []
@@ -61,6 +63,16 @@ class Log:
     def entries(self) -> list[Entry]:
         """What is shown."""
         return [view.entry for view in self._views]
+
+    @property
+    def views(self) -> Sequence[EntryView]:
+        """The entries as rows."""
+        return self._views
+
+    @property
+    def look(self) -> Look:
+        """The colours."""
+        return self._look
 
     @property
     def streaming(self) -> bool:
@@ -86,6 +98,7 @@ class Log:
         self._views = [EntryView(entry, self._width, self._look) for entry in entries]
         self._place = _TOP
         self.following = True
+        self.held = False
 
     def append(self, entry: Entry) -> None:
         """Add an entry at the end."""
@@ -93,7 +106,7 @@ class Log:
 
     def insert(self, entry: Entry, before: str) -> None:
         """Put an entry before another one, or at the end where that is not there; the view stays."""
-        index = self._index(before)
+        index = self.index(before)
         if index is None:
             self.append(entry)
             return
@@ -103,25 +116,25 @@ class Log:
 
     def feed(self, key: str, fragment: str) -> None:
         """Add to the text of an entry, if it is there."""
-        index = self._index(key)
+        index = self.index(key)
         if index is not None:
             self._views[index].feed(fragment)
 
     def think(self, key: str, fragment: str) -> None:
         """Add to the thought of an entry, if it is there."""
-        index = self._index(key)
+        index = self.index(key)
         if index is not None:
             self._views[index].think(fragment)
 
     def update(self, key: str, changes: dict[str, Any]) -> None:
         """Change fields of an entry, if it is there."""
-        index = self._index(key)
+        index = self.index(key)
         if index is not None:
             self._views[index].change(replace(self._views[index].entry, **changes))
 
     def drop(self, key: str) -> None:
         """Take an entry out, if it is there."""
-        index = self._index(key)
+        index = self.index(key)
         if index is None:
             return
         del self._views[index]
@@ -167,6 +180,27 @@ class Log:
         self._place = _TOP
         self.following = False
 
+    def reveal(self, view: int, part: int, row: int) -> None:
+        """Bring a row of a part of an entry into view, and stay there though the log grows."""
+        place = _Place(view, part, row)
+        self.following, self.held = False, True
+        if not self._place <= place < self._down(self._place, self.height):
+            self._place = self._up(place, self.height // 3)
+
+    def to_question(self, by: int) -> None:
+        """Go to the start of the question that is the next below the top of the view, or the one before."""
+        if not self._views:
+            return
+        asked = [index for index, view in enumerate(self._views) if view.entry.role == "user"]
+        if by < 0:
+            before = [index for index in asked if _Place(index, 0, 0) < self._place]
+            self._place = _Place(before[-1], 0, 0) if before else _TOP
+        elif behind := [index for index in asked if index > self._place.view]:
+            self._place = _Place(behind[0], 0, 0)
+        else:
+            self._place = self._end()
+        self.following = by > 0 and not self._fills(self.height + 1)
+
     def settle(self) -> None:
         """Make what is in view exact and keep the place, or the end in view."""
         if not self._width:
@@ -175,7 +209,9 @@ class Log:
             self._place = _TOP
         elif not self.following:
             self._clamp()
-            self.following = not self._fills(self.height)
+            if not self._fills(self.height):
+                self.following = not self.held
+                self._place = self._up(self._end(), self.height) if self.held else self._place
         if self._views and self.following:
             self._follow()
             self._fills(self.height)
@@ -199,7 +235,8 @@ class Log:
         rows: list[Row] = []
         view, part, row = self._place
         while view < len(self._views) and len(rows) < self.height:
-            rows += self._views[view].rows(part)[row : row + self.height - len(rows)]
+            made = self.marker(self._views[view], part) if self.marker else self._views[view].rows(part)
+            rows += made[row : row + self.height - len(rows)]
             row = 0
             part += 1
             if part >= self._views[view].count:
@@ -218,6 +255,11 @@ class Log:
     def row_of(self, place: _Place) -> int:
         """The present number of a place's row."""
         return self.tops[place.view] + self._views[place.view].top(place.part) + place.row
+
+    def first_in_view(self) -> tuple[str, int, int]:
+        """The key of the entry at the top of the view, its part, the row of that."""
+        view, part, row = self._place
+        return (self._views[view].entry.key, part, row) if view < len(self._views) else ("", 0, 0)
 
     # Where places are
 
@@ -286,8 +328,8 @@ class Log:
             if not self._views[index].entry.streaming:
                 self._views[index].close()
 
-    def _index(self, key: str) -> int | None:
-        """Where the entry is: nearly always at the end."""
+    def index(self, key: str) -> int | None:
+        """Where an entry is: nearly always at the end."""
         for index in range(len(self._views) - 1, -1, -1):
             if self._views[index].entry.key == key:
                 return index

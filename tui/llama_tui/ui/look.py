@@ -44,6 +44,8 @@ class Look:
     error_title: Style
     error_bar: Style
     hint: Style
+    found: Style
+    found_now: Style
     more: Style
 
     @classmethod

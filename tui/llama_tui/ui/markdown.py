@@ -110,7 +110,7 @@ class _Blocks:
             case "blockquote_open":
                 inner = self.rows(index + 1, end, max(NARROW, width - 2), look.quote)
                 bar = Segment("▎ ", look.rule)
-                return [Row([bar, *row.segments], row.joint) for row in inner]
+                return [row.beside(bar) for row in inner]
             case "table_open":
                 return self._table(index + 1, end, width)
             case "hr":
@@ -128,7 +128,10 @@ class _Blocks:
         level = int(token.tag[1])
         base = self.look.heading if level < 3 else self.look.text + BOLD
         rows = self._text(index + 1, width, base + UNDERLINE if level == 1 else base)
-        return rows if level < 4 else [Row([Segment(s.text, self.look.muted + BOLD) for s in r.segments]) for r in rows]
+        if level < 4:
+            return rows
+        style = self.look.muted + BOLD
+        return [row._replace(segments=[Segment(s.text, style) for s in row.segments]) for row in rows]
 
     def _list(self, token: Token, index: int, end: int, width: int, base: Style) -> list[Row]:
         number = None
@@ -159,9 +162,9 @@ class _Blocks:
             marker = task
         indent = len(marker)
         rows = self.rows(index, close, max(NARROW, width - indent), base) or [Row([])]
-        first = Row([Segment(marker, style), *rows[0].segments], rows[0].joint)
+        first = rows[0]._replace(segments=[Segment(marker, style), *rows[0].segments], lead=0)
         blank = Segment(" " * indent, base)
-        return [first, *(Row([blank, *row.segments], row.joint) if row.segments else row for row in rows[1:])]
+        return [first, *(row.beside(blank) if row.segments else row for row in rows[1:])]
 
     def _task(self, index: int, close: int) -> str:
         """The box of a task list's item, whose letters are taken out of its text."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from llama_tui.chat.conversation import Conversation, Ending, Figures, Turn
+from typing import TYPE_CHECKING
+
 from llama_tui.ui.entry import Entry
+
+if TYPE_CHECKING:
+    from llama_tui.chat.conversation import Conversation, Ending, Figures, Turn
 
 _ENDINGS: dict[Ending, str] = {
     "stop": "stop",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
 from rich.segment import Segment
 from rich.style import Style
 
@@ -19,8 +19,7 @@ NARROWEST = 4
 """Cells a column needs to be one; with less for each, rows are shown as lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """Lines of spans: more than one where the cell has hard breaks."""
 
     lines: tuple[tuple[Span, ...], ...]

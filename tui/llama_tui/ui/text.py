@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from rich.cells import cell_len, split_graphemes
@@ -25,16 +26,23 @@ class Row(NamedTuple):
     """One row of a rendered text, not yet padded to the width of what shows it.
 
     `joint` is what stands between this row and the next where they are one line of the text that
-    was wrapped (a space, or nothing inside a long word); None where the line ends.
+    was wrapped (a space, or nothing inside a long word); None where the line ends. `lead` and `tail` are
+    the characters at its ends that are not of the text: a bar, an indentation, the blanks of a panel.
     """
 
     segments: list[Segment]
     joint: str | None = None
+    lead: int = 0
+    tail: int = 0
 
     @property
     def text(self) -> str:
         """The row without its styles."""
         return "".join(segment.text for segment in self.segments)
+
+    def beside(self, frame: Segment) -> Row:
+        """The row right of what frames it."""
+        return Row([frame, *self.segments], self.joint, self.lead + len(frame.text), self.tail)
 
 
 def cells(text: str) -> int:
@@ -83,6 +91,19 @@ def column(text: str, width: int, head: int | None = None) -> str:
     return text + " " * (width - cells(text))
 
 
+def graphemes(text: str, start: int, end: int) -> tuple[int, int]:
+    """A range of characters, widened so that it cuts nothing that is drawn as one: a letter and its
+    accents, an emoji of several."""
+    if text.isascii():
+        return start, end
+    for first, last, _ in split_graphemes(text)[0]:
+        if first < start < last:
+            start = first
+        if first < end < last:
+            end = last
+    return start, end
+
+
 def wrap(spans: Sequence[Span], width: int) -> list[Row]:
     """Break one line between words, and inside a word that is wider than the row."""
     text = "".join(text for text, _ in spans)
@@ -103,6 +124,19 @@ def chop(spans: Sequence[Span], width: int) -> list[Row]:
         ranges.append((start, end))
         start = end
     return _slice(spans, text, ranges)
+
+
+def painted(segments: Iterable[Segment], start: int, end: int, style: Style) -> list[Segment]:
+    """The segments with the characters from `start` to `end` in a style, what is bold or italic kept."""
+    made: list[Segment] = []
+    offset = 0
+    for text, before, _ in segments:
+        cuts = sorted({0, len(text), *(at - offset for at in (start, end) if 0 < at - offset < len(text))})
+        for first, last in pairwise(cuts):
+            inside = start <= offset + first < end
+            made.append(Segment(text[first:last], (before or Style.null()) + style if inside else before))
+        offset += len(text)
+    return made
 
 
 def pad(segments: Iterable[Segment], used: int, width: int, style: Style) -> list[Segment]:

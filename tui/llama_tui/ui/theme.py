@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ from llama_tui.errors import SettingsError
 AUTO = "auto"
 """The setting that leaves the choice to the terminal."""
 
-AUTO_SAID = "night, or dawn where the terminal's background is light"
+AUTO_SAID = "night or dawn, as the terminal's background is"
 
 COLORS = (
     "primary",
@@ -58,7 +59,9 @@ def fitting(background: Background | None, colours: int) -> str:
 
 
 def colours() -> int:
-    """How many colours are written to this terminal; without any, attributes and signs say all."""
+    """How many colours are written to this terminal, 0 where none are wanted (https://no-color.org)."""
+    if os.environ.get("NO_COLOR"):
+        return 0
     console = Console(color_system=cast("Any", constants.COLOR_SYSTEM), force_terminal=True)
     return _COLOURS.get(console.color_system or "", 0)
 

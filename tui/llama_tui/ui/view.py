@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -10,15 +11,22 @@ from rich.segment import Segment
 from rich.style import Style
 
 from llama_tui.control import Sanitizer, one_line, sanitize
-from llama_tui.ui.blocks import References, Splitter, Unit, plain_units
+from llama_tui.ui.blocks import References, Splitter, Unit
 from llama_tui.ui.entry import Entry
 from llama_tui.ui.growing import Growing
 from llama_tui.ui.look import Look
 from llama_tui.ui.markdown import plain, render
 from llama_tui.ui.text import Row, cells, expand_tabs, fit, wrap
+from llama_tui.ui.verbatim import VerbatimSplitter
 
-MARKDOWN_LIMIT = 1_000_000
+MARKDOWN_LIMIT = 256_000
 """Characters beyond which a text is shown as it is, without reading it as Markdown."""
+
+BLOCK_LIMIT = 20_000
+"""Characters of one block beyond which it is no Markdown that a person wrote, and the text is shown so too."""
+
+_BOUNDED = frozenset({"paragraph", "item", "heading", "blockquote"})
+"""Kinds of blocks that are read as a whole whenever they grow."""
 
 THOUGHT_ROWS = 6
 """Rows of a thought that are shown while it comes."""
@@ -28,7 +36,7 @@ MARGIN = 2
 
 BAR = "▌ "
 
-_Shown = tuple[str, str, int | None, bool, bool]
+_Shown = tuple[str, str, int | None, bool, str | None, bool]
 
 
 class Part:
@@ -63,7 +71,7 @@ class EntryView:
         self._width = width
         self._look = look
         self._sanitizer = Sanitizer()
-        self._splitter: Splitter | None = None
+        self._splitter: Splitter | VerbatimSplitter | None = None
         self._growing: Growing | None = None
         self._references: References = {}
         self._parts: list[Part] = []
@@ -80,9 +88,19 @@ class EntryView:
         return self._height
 
     @property
+    def width(self) -> int:
+        """Cells of every row."""
+        return self._width
+
+    @property
     def is_open(self) -> bool:
         """Whether the text was read."""
         return bool(self._parts)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the text is shown as it is, and all of it: the growing end of such a text looks like the rest."""
+        return isinstance(self._splitter, VerbatimSplitter) and not self.entry.text.endswith("\r")
 
     @property
     def count(self) -> int:
@@ -95,13 +113,13 @@ class EntryView:
         if self._parts:
             return
         text = sanitize(self.entry.text)
+        self._splitter = None
         if self.entry.role == "assistant" and len(text) <= MARKDOWN_LIMIT:
             self._splitter = Splitter(text)
             self._references = self._splitter.references
-            units = self._splitter.units
-        else:
-            units = plain_units(text) if text else []
-        self._parts = [Part(None, 1), *(self._part(unit) for unit in units), Part(None, 1)]
+        if self._splitter is None or _unwieldy(self._splitter.units):
+            self._splitter = VerbatimSplitter(text)
+        self._parts = [Part(None, 1), *(self._part(unit) for unit in self._splitter.units), Part(None, 1)]
         self._tops = None
 
     def close(self) -> None:
@@ -139,6 +157,15 @@ class EntryView:
             self._render(index)
         return part.rows or []
 
+    def unit(self, index: int) -> Unit | None:
+        """The source of a part; None for the title and the foot."""
+        self.open()
+        return self._parts[index].unit
+
+    def anew(self) -> EntryView:
+        """The same entry, of which nothing is read yet."""
+        return EntryView(self.entry, self._width, self._look)
+
     def resize(self, width: int) -> None:
         """Take another width: nothing is known of the heights any more."""
         self._width = width
@@ -165,7 +192,8 @@ class EntryView:
         if not self._parts:
             self._guess()
             return
-        if text != old.text or entry.streaming != old.streaming or entry.role != old.role:
+        same = text == old.text and entry.role == old.role
+        if not same or (entry.streaming != old.streaming and not self._is_plain):
             self._reread()
         self._forget(0)
         self._forget(len(self._parts) - 1)
@@ -175,11 +203,13 @@ class EntryView:
         self.open()
         self.entry = replace(self.entry, text=self.entry.text + fragment)
         self._forget(0)
-        if self._splitter is None or len(self.entry.text) > MARKDOWN_LIMIT:
-            self._reread()
-            return
+        assert self._splitter is not None
         first = self._splitter.feed(self._sanitizer.feed(fragment))
         units = self._splitter.units
+        long = len(self.entry.text) > MARKDOWN_LIMIT or _unwieldy(units[first:])
+        if long and isinstance(self._splitter, Splitter):
+            self._reread()
+            return
         self._replace(first, [self._part(unit) for unit in units[first:]])
         self._refer(self._splitter.references)
 
@@ -259,7 +289,9 @@ class EntryView:
         look = self._look
         if unit.kind == "plain":
             style = {"user": look.text, "assistant": look.text, "notice": look.notice, "error": look.error}
-            return self._beside(plain(unit.source, width, style[self.entry.role]))
+            rows = plain(unit.source, width, style[self.entry.role])
+            rows[-1] = rows[-1]._replace(joint=unit.joint)
+            return self._beside(rows)
         last = index == len(self._parts) - 2
         if self.entry.streaming and last and self._splitter is not None:
             self._growing = self._growing or Growing(width, look)
@@ -277,14 +309,14 @@ class EntryView:
 
     def _shown(self, index: int, unit: Unit) -> _Shown:
         """What a unit's rows depend on."""
-        return unit.source, unit.kind, unit.number, unit.continued, self._gap(index, unit)
+        return unit.source, unit.kind, unit.number, unit.continued, unit.joint, self._gap(index, unit)
 
     def _beside(self, rows: list[Row]) -> list[Row]:
         """The rows with the bar of the entry's role left of them."""
         bars: dict[str, tuple[str, Style]] = {"user": (BAR, self._look.user_bar), "error": (BAR, self._look.error_bar)}
         text, style = bars.get(self.entry.role, (" " * MARGIN, self._look.text))
         bar = Segment(text, style)
-        return [Row([bar, *row.segments], row.joint) for row in rows]
+        return [row.beside(bar) for row in rows]
 
     def _head(self) -> list[Row]:
         entry, look = self.entry, self._look
@@ -332,6 +364,11 @@ class EntryView:
         if entry.footer:
             rows += wrap([(one_line(entry.footer), look.muted)], width)
         return [*self._beside(rows), Row([])]
+
+
+def _unwieldy(units: Sequence[Unit]) -> bool:
+    """Whether a block is too long to be read as Markdown."""
+    return any(len(unit.source) > BLOCK_LIMIT and unit.kind in _BOUNDED for unit in units)
 
 
 def _targets(references: References) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from llama_tui.engine.protocol import (
     Called,
@@ -29,8 +30,7 @@ from llama_tui.worker.model import Model, sampling_seed
 from llama_tui.worker.sampler import Sampler, biases_of
 from llama_tui.worker.text import AnswerText, Said
 from llama_tui.worker.toolformat import Format
-from llama_tui.worker.toolgrammar import calls_grammar, either
-from llama_tui.worker.toolmarks import marks_of
+from llama_tui.worker.toolgrammar import after_thought, calls_grammar, either, in_final
 from llama_tui.worker.tools import CallReader
 
 _PROGRESS_SECONDS = 0.1
@@ -66,7 +66,7 @@ class Answerer:
         fitted = fitting.fit(str(params["context_full"]), request.left_out)
         rendered, prompt = fitted.told.rendered, fitted.told.tokens
         formats = model.call_formats if request.tools else ()
-        grammar, begins_with = _constraint(model, request, formats, grammar_of(params), rendered.text)
+        form = _form(model, request, formats, grammar_of(params), rendered.text)
         biases = biases_of(params, model)
         began = time.monotonic()
         restored = self._archive.recall(prompt, lambda: self._flag.is_set)
@@ -114,7 +114,8 @@ class Answerer:
         sampler = Sampler(params, model.vocab, model.n_ctx, seed, biases)
         constraint: Constraint | None = None
         try:
-            constraint = Constraint(grammar, model.vocab, begins_with) if grammar else None
+            if form.grammar:
+                constraint = Constraint(form.grammar, model.vocab, form.begins_with, everywhere=form.everywhere)
             sampler.remember(prompt)
             outcome = (
                 decoder.generate(prompt, sampler, params, text, said, constraint=constraint, spelled=spelled)
@@ -144,22 +145,31 @@ class Answerer:
         )
 
 
-def _constraint(
-    model: Model, request: Generate, formats: Sequence[Format], grammar: str, prompt: str
-) -> tuple[str, int | None]:
-    """The grammar that an answer with tools follows, and with which token it begins to hold;
-    `grammar` is the one that is asked for besides."""
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What an answer must follow: a grammar, and the token with which it begins to hold; `everywhere` where
+    it has a word for thoughts and headers too."""
+
+    grammar: str = ""
+    begins_with: int | None = None
+    everywhere: bool = False
+
+
+def _form(model: Model, request: Generate, formats: Sequence[Format], grammar: str, prompt: str) -> _Form:
+    """The form of an answer with tools; `grammar` is the one that is asked for besides."""
     strict = any(tool.get("function", tool).get("strict") is True for tool in request.tools)
     if not formats or (request.tool_choice.mode == "auto" and not grammar and not strict):
-        return grammar, None
+        return _Form(grammar)
     calls, format = calls_grammar(formats, request.tools, request.tool_choice, prompt)
-    begins_with: int | None = None
-    if request.tool_choice.mode == "auto":
-        if grammar:
-            calls = either(grammar, calls)
-        else:
-            begins_with = model.token_of(marks_of(format.before)[:1])
-            if begins_with is None:
-                return "", None  # where a call begins cannot be told from what is said
+    if request.tool_choice.mode == "auto" and grammar:
+        calls = either(in_final(grammar) if format.recipient else grammar, calls)
+    elif request.tool_choice.mode == "auto":
+        begins_with = model.opening_token(format.before)
+        if begins_with is None:
+            return _Form()  # where a call begins cannot be told from what is said
+        check(calls)
+        return _Form(calls, begins_with)
+    if format.recipient:
+        calls = after_thought(calls)
     check(calls)
-    return calls, begins_with
+    return _Form(calls, everywhere=format.recipient)

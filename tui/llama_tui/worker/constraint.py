@@ -52,14 +52,15 @@ def grammar_of_schema(text: str) -> str:
 
 
 class Constraint:
-    """Samples tokens that a grammar allows, from the token `begins_with` on if one is given;
-    `close` frees it.
+    """Samples tokens that a grammar allows, from the token `begins_with` on if one is given; with
+    `everywhere` it holds for thoughts as well. `close` frees it.
 
     To ask a grammar about a whole vocabulary takes about a hundred times as long as to ask about
     one token, so a token is sampled first, and only where it is refused again from those allowed.
     """
 
-    def __init__(self, grammar: str, vocab: Any, begins_with: int | None = None) -> None:
+    def __init__(self, grammar: str, vocab: Any, begins_with: int | None = None, *, everywhere: bool = False) -> None:
+        self.everywhere = everywhere
         self._grammar: Any
         if begins_with is None:
             self._grammar = llama.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")

@@ -191,7 +191,7 @@ class Decoder:
         """Sample until the model, a limit, a stop string or the abort flag ends it.
 
         `text` makes text of the tokens, `emit` gets it at most every 33 ms. `constraint` holds for
-        the answer, not for the thoughts before it. `spelled` are control tokens that are text here,
+        the answer, not for the thoughts before it unless it says so. `spelled` are control tokens that are text here,
         since they mark calls.
         """
         model, flag, context = self._model, self._flag, self._model.context
@@ -217,7 +217,7 @@ class Decoder:
         first: float | None = None
         flushed = 0.0
         while count < limit:
-            if constraint is None or text.reasoning:
+            if constraint is None or (text.reasoning and not constraint.everywhere):
                 token = sample(chain, context, -1)
             else:
                 token = constraint.sample(chain, context)

@@ -16,6 +16,7 @@ from llama_tui.worker.loading import Loading
 from llama_tui.worker.reasoning import Marks
 from llama_tui.worker.renderer import Renderer
 from llama_tui.worker.toolformat import Format
+from llama_tui.worker.toolmarks import is_tag, marks_of
 from llama_tui.worker.toolprobe import learn
 
 _PIECE_BYTES = 1024
@@ -152,6 +153,17 @@ class Model:
         """The one token that a text is; None where it is several, or where there is no text."""
         tokens = self.tokenize("".join(texts), bos=False)
         return tokens[0] if len(tokens) == 1 else None
+
+    def opening_token(self, before: str) -> int | None:
+        """The token that begins what stands before a call, where it tells a call from what is said: one
+        that is a whole tag, or that the vocabulary has for marks alone. None where there is none."""
+        before = before.lstrip()
+        tag = next(iter(marks_of(before)), "")
+        if is_tag(tag) and (token := self.token_of((tag,))) is not None:
+            return token
+        tokens = self.tokenize(before, bos=False)
+        marks = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_USER_DEFINED
+        return tokens[0] if tokens and llama.llama_vocab_get_attr(self.vocab, tokens[0]) & marks else None
 
     def token_text(self, token: int) -> str:
         """A token as a person reads it, control tokens too."""

@@ -60,7 +60,7 @@ def read_calls(format: Format, tools: Tools, text: str, at: int, *, id: str = ""
             if not isinstance(arguments, dict):
                 raise NoValue
             return [_made(id or named_id, name, cast("dict[str, Any]", arguments))], at
-        case Signature(open, close, assign, quote, raw):
+        case Signature(open=open, close=close, assign=assign, quote=quote, raw=raw):
             name, at, _ = _name(text, at, open)
             if name not in tools and not format.native:
                 raise NoValue
@@ -230,6 +230,8 @@ class _TaggedReader:
     def _typed(self, value: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
         if self._body.nested and match(value, 0, self._pre).state == "whole":
             return self._nested(value, resolved(schema, root), root)
+        if self._body.nested and not value.strip() and (types := types_of(schema, root)) <= {"object", "array"}:
+            return {} if "object" in types else [] if types else value
         return typed(value, schema, root)
 
     def _nested(self, text: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:

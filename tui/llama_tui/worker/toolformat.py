@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import cast
 
 from llama_tui.worker.toolmarks import marks_of
 
@@ -30,14 +32,57 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
+class Notation:
+    """How values are written that are no JSON: texts between `quote`, with backslashes in them where
+    that is `escaped`; `words` are those for true, false and null."""
+
+    quote: str
+    escaped: bool
+    assign: str
+    comma: str
+    words: tuple[str, str, str] = ("true", "false", "null")
+    bare_keys: bool = False
+
+    def write(self, value: object) -> str:
+        """A value in this notation."""
+        match value:
+            case str():
+                text = json.dumps(value, ensure_ascii=False)[1:-1] if self.escaped else value
+                if self.escaped and self.quote == "'":
+                    text = text.replace('\\"', '"').replace("'", "\\'")
+                return f"{self.quote}{text}{self.quote}"
+            case True | False | None:
+                return self.words[2 if value is None else int(not value)]
+            case list():
+                return f"[{self.comma.join(map(self.write, cast('list[object]', value)))}]"
+            case dict():
+                members = cast("dict[str, object]", value).items()
+                keys = [key if self.bare_keys else self.write(key) for key, _ in members]
+                pairs = zip(keys, members, strict=True)
+                return f"{{{self.comma.join(f'{key}{self.assign}{self.write(item)}' for key, (_, item) in pairs)}}}"
+            case _:
+                return json.dumps(value)
+
+
+IN_JSON = Notation('"', escaped=True, assign=": ", comma=", ")
+IN_PYTHON = Notation("'", escaped=True, assign=": ", comma=", ", words=("True", "False", "None"))
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
-    """`name(key='value')` or `name{key:"value"}`, with other brackets and quotation marks."""
+    """`name(key='value')` or `name{key:"value"}`, with other brackets and quotation marks. `plain` is the
+    notation of texts, numbers and words, `lists` and `objects` those of the others, `ordered` where keys are
+    sorted; None where that is not known."""
 
     open: str
     close: str
     assign: str
     quote: str
     raw: bool
+    plain: Notation | None = None
+    lists: Notation | None = None
+    objects: Notation | None = None
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +106,8 @@ class Format:
     after a call's arguments and before the next name, `after` follows the last; `close` is what of
     `after` belongs to the call. A format without `before` is only looked for where an answer
     begins, and only with the names of tools that there are. `recipient` for calls that are
-    addressed in a segment's header, as `to=functions.name`."""
+    addressed in a segment's header, as `to=functions.name`; `header` is what the template writes of
+    that before and after the name."""
 
     body: Envelope | Named | Signature | Tagged
     before: str = ""
@@ -71,6 +117,7 @@ class Format:
     lead: str = ""
     recipient: bool = False
     native: bool = True
+    header: tuple[str, str] | None = None
 
     def marks(self) -> tuple[str, ...]:
         """Every mark that a call of this format has."""

@@ -12,10 +12,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from llama_tui.engine.protocol import Message, ToolCall
-from llama_tui.worker.toolformat import HARMONY, KNOWN, PLAIN, Envelope, Format, Named, Signature, Tagged
+from llama_tui.worker.toolformat import (
+    HARMONY,
+    IN_JSON,
+    IN_PYTHON,
+    KNOWN,
+    PLAIN,
+    Envelope,
+    Format,
+    Named,
+    Notation,
+    Signature,
+    Tagged,
+)
 from llama_tui.worker.toolmarks import ID, KEY, NUMBER, is_tag, marks_of, shared, shared_end
 from llama_tui.worker.toolvalues import NoValue, Unfinished, read_json
 
@@ -123,7 +136,9 @@ class _Probe:
             between, after, close = (_without(text, body.post) for text in (between, after, close))
         recipient = re.search(r"\bto=(functions\.)?$", before) is not None
         if recipient:
-            return HARMONY
+            if not isinstance(body, Named) or not one.startswith(self._prompt):
+                return HARMONY
+            return replace(HARMONY, header=(one[len(self._prompt) : begin], body.middle))
         return Format(body, before, between, after, close, self._lead(), native=native)
 
     def _end_of_first(self, two: str) -> int:
@@ -154,13 +169,38 @@ class _Probe:
             close = ")" if stripped.strip() == "(" else "}"
             end = text.index(close, end) + 1
             raw = not second and self._is_raw(quote)
-            return Signature(stripped.strip(), close, assign, quote, raw), begin, end
+            body = Signature(stripped.strip(), close, assign, quote, raw)
+            return body if second else self._noted(body), begin, end
         end = text.index(value, place) + len(value)
         return (Tagged("", "", "", "", "") if second else self._tagged(text, begin, place, end)), begin, end
 
     def _is_raw(self, quote: str) -> bool:
         text = self._called({_KEYS[0]: f"{_TEXTS[0]}\\{quote}"})
         return f"{_TEXTS[0]}\\{quote}{quote}" in text
+
+    def _noted(self, body: Signature) -> Signature:
+        """With the notations of its values, where what the template writes of some is what these make of them."""
+        both = self._called({_KEYS[1]: _TEXTS[0], _KEYS[0]: _TEXTS[1]})
+        ordered = both.index(_KEYS[0]) < both.index(_KEYS[1])
+        first, second = (_TEXTS[1], _KEYS[1]) if ordered else (_TEXTS[0], _KEYS[0])
+        begin = both.index(first) + len(first) + len(body.quote)
+        comma = both[begin : both.index(second, begin)]
+
+        def writes(value: object, as_text: str) -> bool:
+            text = self._called({_KEYS[0]: value})
+            return text[text.index(_KEYS[0]) :].startswith(f"{_KEYS[0]}{body.assign}{as_text}{body.close}")
+
+        words = tuple(
+            next((word for word in written if writes(value, word)), "")
+            for value, written in ((True, ("true", "True")), (False, ("false", "False")), (None, ("null", "None")))
+        )
+        plain = Notation(body.quote, not body.raw, body.assign, comma, (words[0], words[1], words[2]), bare_keys=True)
+        notations = (IN_JSON, IN_PYTHON, plain)
+        item = {"a": "zqitema", "b": [1.5, False, None]}
+        lists = next((how for how in notations if writes([item, ["zqitemb"]], how.write([item, ["zqitemb"]]))), None)
+        objects = next((how for how in notations if writes({"c": item}, how.write({"c": item}))), None)
+        known = plain if all(words) else None
+        return replace(body, plain=known, lists=lists, objects=objects, ordered=ordered)
 
     def _tagged(self, one: str, begin: int, place: int, end: int) -> Tagged:
         both = self._called({_KEYS[0]: _TEXTS[0], _KEYS[1]: _TEXTS[1]})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -21,8 +21,7 @@ _WORDS = {"drop_oldest": "leave out the oldest turns", "drop_middle": "leave out
 _WORD_WIDTH = 38
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """A way to make a chat fit: a value of `context_full`, with `always` as the setting from now on,
     or a larger `n_ctx`."""
 
@@ -52,7 +51,7 @@ class ContextScreen(ModalScreen[Choice | None]):
             for cut in refused.cuts
         ]
         if larger:
-            self._ways.append((Choice(n_ctx=larger), f"n_ctx = {larger:,}, load again", "no message less"))
+            self._ways.append((Choice(n_ctx=larger), f"n_ctx = {larger:,}, load again", "every message is kept"))
         self._ways.append((Choice("stop"), "do not send", "it stays in the editor"))
 
     def compose(self) -> ComposeResult:

@@ -4,36 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
-from typing import ClassVar, Literal, cast
+import gc
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from textual import events, on, work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from llama_tui.chat.conversation import Conversation
 from llama_tui.chat.events import ChatEvent, SendRefused, TurnEnded
-from llama_tui.chat.session import ChatSession
-from llama_tui.chat.workbench import Workbench
-from llama_tui.engine.devices import Machine
-from llama_tui.engine.engine import Engine
 from llama_tui.errors import LlamaTuiError
-from llama_tui.library.scan import ModelFile
-from llama_tui.settings.values import Value
 from llama_tui.ui import clipboard
 from llama_tui.ui.bindings import KeyTable, short_key
-from llama_tui.ui.screens.chats import ChatList
-from llama_tui.ui.screens.context import ContextScreen
-from llama_tui.ui.screens.help import HelpScreen
-from llama_tui.ui.screens.logs import LogScreen
-from llama_tui.ui.screens.switcher import ModelSwitcher
 from llama_tui.ui.widgets.chat import ChatPane
 from llama_tui.ui.widgets.form import ParameterForm
 from llama_tui.ui.widgets.models import ModelList
 from llama_tui.ui.widgets.panes import Panes
 from llama_tui.ui.widgets.side import SidePane
 from llama_tui.ui.widgets.status import StatusLine, status_of
+
+if TYPE_CHECKING:
+    from llama_tui.chat.conversation import Conversation
+    from llama_tui.chat.session import ChatSession
+    from llama_tui.chat.workbench import Workbench
+    from llama_tui.engine.engine import Engine
+    from llama_tui.library.scan import ModelFile
+    from llama_tui.settings.values import Value, Values
+    from llama_tui.ui.screens.switcher import ModelSwitcher
 
 _FINISH_SECONDS = 2.0
 
@@ -51,6 +49,9 @@ class MainScreen(Screen[None]):
         Binding("alt+left", "step_answer(-1)", "previous answer", id="chat.previous_answer", priority=True),
         Binding("alt+right", "step_answer(1)", "next answer", id="chat.next_answer", priority=True),
         Binding("ctrl+y", "copy", "copy the last answer", id="chat.copy", priority=True),
+        Binding("ctrl+f", "find", "find in the chat", id="chat.find", priority=True),
+        Binding("ctrl+up", "question(-1)", "previous question", id="chat.previous_question"),
+        Binding("ctrl+down", "question(1)", "next question", id="chat.next_question"),
         Binding("f2", "toggle_models", "models pane", id="pane.models", priority=True),
         Binding("f3", "toggle_form", "parameters pane", id="pane.parameters", priority=True),
         Binding("f5", "reload", "load the model, or reload it", id="models.reload"),
@@ -63,25 +64,31 @@ class MainScreen(Screen[None]):
         Binding("f1", "help", "every key", id="app.help", priority=True),
     ]
 
-    def __init__(self, workbench: Workbench, model: str | None, machine: Machine, keys: KeyTable) -> None:
+    def __init__(self, workbench: Callable[[], Workbench], model: str | None, keys: KeyTable) -> None:
         super().__init__()
-        self.workbench = workbench
+        self._workbench = workbench
         self._named = model
-        self._machine = machine
         self._keys = keys
         self._open = asyncio.Event()
         self._told_of: Engine | None = None
         self._told_of_gpu = False
         self._warned_of = 0
+        self._switcher: ModelSwitcher | None = None
+        self._shown: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
         """Three panes above a line."""
-        yield Panes(self.workbench, self._machine, self._keys)
+        yield Panes(self._workbench, self._keys)
         yield StatusLine()
 
     @property
     def _app(self) -> App[object]:
         return cast("App[object]", self.app)  # pyright: ignore[reportUnknownMemberType]
+
+    @property
+    def workbench(self) -> Workbench:
+        """What the keys are turned into calls of; the first use makes it."""
+        return self._workbench()
 
     # Beginning
 
@@ -92,13 +99,22 @@ class MainScreen(Screen[None]):
     @work(group="begin")
     async def _begin(self) -> None:
         workbench = self.workbench
-        self._panes.fit(self.size.width)
         problems = await workbench.open(self._named)
         self.show_conversation()
         for problem in problems:
             self.chat.tell(problem)
         self.show_settings()
         self._open.set()
+        self.call_after_refresh(self._go_on)
+
+    @work(group="begin")
+    async def _go_on(self) -> None:
+        """What is not on the screen yet, once the conversation is."""
+        if not gc.isenabled():
+            # The command line has put it off until now; what has been made by now stays.
+            gc.freeze()
+            gc.enable()
+        workbench = self.workbench
         if workbench.current and (self._named or workbench.current.builtin):
             self.load()
         self.side.begin()
@@ -150,10 +166,20 @@ class MainScreen(Screen[None]):
 
     def show_settings(self) -> None:
         """Show the values that hold for the chosen model."""
-        engine = self.workbench.engine
-        running = engine.spec.params if engine and engine.alive else None
-        self._panes.form.show(self.workbench.resolved(), running, self.workbench.below())
+        self._shown = self._settings_shown()
+        self._panes.form.show(self.workbench.resolved(), self._loaded_with, self.workbench.below())
         self._show_status()
+
+    @property
+    def _loaded_with(self) -> Values | None:
+        """What the chosen model was loaded with, if it is loaded."""
+        engine = self.workbench.engine
+        return engine.spec.params if engine and engine.alive else None
+
+    def _settings_shown(self) -> tuple[object, ...]:
+        """What the form follows from: it is asked for whenever an engine says something, once a second."""
+        workbench = self.workbench
+        return (workbench.settings.revision, workbench.current and workbench.current.name, self._loaded_with)
 
     def show_engines(self) -> None:
         """Show what engines do: in the list, in the switcher, in the readout, in the line below."""
@@ -161,10 +187,13 @@ class MainScreen(Screen[None]):
             return
         rows = self.side.rows()
         self.side.show(rows)
-        if isinstance(self._app.screen, ModelSwitcher):
-            self._app.screen.show(rows)
+        if self._switcher is not None and self._switcher is self._app.screen:
+            self._switcher.show(rows)
         self._tell_of_engine()
-        self.show_settings()
+        if self._shown == self._settings_shown():
+            self._show_status()
+        else:
+            self.show_settings()
 
     def _tell_of_engine(self) -> None:
         """Put the end of the chosen model's engine into the log, unless an answer tells of it."""
@@ -184,9 +213,12 @@ class MainScreen(Screen[None]):
     # Time and place
 
     def on_resize(self, event: events.Resize) -> None:
-        """Fold what does not fit; the first size may come before the panes are there."""
+        """Fold what does not fit. Textual tells a size more than once; what is laid out for it is left as it is."""
         for panes in self.query(Panes):
-            panes.fit(event.size.width)
+            if self.container_size == event.size:
+                event.prevent_default()
+            else:
+                panes.fit(event.size.width)
 
     def action_toggle_models(self) -> None:
         """Show or fold the models pane."""
@@ -229,6 +261,8 @@ class MainScreen(Screen[None]):
     @work(group="context", exclusive=True)
     async def _make_room(self, conversation: Conversation, refused: SendRefused) -> None:
         """Ask what to leave out of a conversation that does not fit, and send again what was refused."""
+        from llama_tui.ui.screens.context import ContextScreen
+
         workbench, prompt = self.workbench, self.chat.prompt
         screen = ContextScreen(refused.error, workbench.larger_context(refused.error), self._keys)
         choice = await self._app.push_screen_wait(screen)
@@ -264,6 +298,8 @@ class MainScreen(Screen[None]):
         elif workbench.looking_for_room:
             for worker in [worker for worker in self.workers if worker.group == "load"]:
                 worker.cancel()
+        elif self.chat.find_bar.display:
+            self.chat.find_bar.close()
         else:
             self._panes.uncover()
 
@@ -275,6 +311,14 @@ class MainScreen(Screen[None]):
         await workbench.session.stop()
         if engine and engine.condition == "loading" and workbench.current:
             await workbench.unload(workbench.current)
+
+    def action_find(self) -> None:
+        """Type a text that is looked for in the whole conversation."""
+        self.chat.find_bar.open()
+
+    def action_question(self, by: int) -> None:
+        """Go to the question before the top of the view, or to the one behind."""
+        self.chat.transcript.to_question(by)
 
     def action_retry(self) -> None:
         """Another answer to the last question."""
@@ -306,6 +350,8 @@ class MainScreen(Screen[None]):
     @work(group="chats", exclusive=True)
     async def action_chats(self) -> None:
         """Choose an earlier conversation."""
+        from llama_tui.ui.screens.chats import ChatList
+
         await self._open.wait()
         chosen = await self._app.push_screen_wait(ChatList(self.workbench, self._keys))
         if chosen and chosen != self.workbench.conversation.id:
@@ -330,7 +376,10 @@ class MainScreen(Screen[None]):
 
     def action_switch_model(self) -> None:
         """Choose a model and load it. The screen is there at once: letters that follow are its own."""
-        self._app.push_screen(ModelSwitcher(self.side.rows(), self.side.unload, self._keys), self._switched)
+        from llama_tui.ui.screens.switcher import ModelSwitcher
+
+        self._switcher = ModelSwitcher(self.side.rows(), self.side.unload, self._keys)
+        self._app.push_screen(self._switcher, self._switched)
 
     def _switched(self, chosen: ModelFile | None) -> None:
         if chosen:
@@ -377,7 +426,7 @@ class MainScreen(Screen[None]):
             return
         await self._set("n_gpu_layers", None)
         self.load("again")
-        if not await asyncio.to_thread(self._machine.backends):
+        if not await asyncio.to_thread(self.workbench.machine.backends):
             self.chat.notice(
                 "The installed llama.cpp is built without GPU support: auto is 0 layers. "
                 "`llama-tui doctor` says how to build it for a GPU."
@@ -416,8 +465,12 @@ class MainScreen(Screen[None]):
 
     def action_logs(self) -> None:
         """What engines print, why one died, and what is wrong with the settings."""
+        from llama_tui.ui.screens.logs import LogScreen
+
         self._app.push_screen(LogScreen(self.workbench, self._keys))
 
     def action_help(self) -> None:
         """Every key."""
+        from llama_tui.ui.screens.help import HelpScreen
+
         self._app.push_screen(HelpScreen(self._keys))

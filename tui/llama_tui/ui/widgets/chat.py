@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -14,7 +16,6 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from llama_tui.chat.conversation import Conversation, Turn
 from llama_tui.chat.events import (
     ChatEvent,
     NotKept,
@@ -32,8 +33,12 @@ from llama_tui.errors import EngineDied, LlamaTuiError, LoadFailed
 from llama_tui.ui.bindings import KeyTable, key_words
 from llama_tui.ui.entry import Entry
 from llama_tui.ui.present import entries_of, entries_of_turn, entry_of, mark_of, reused, trouble_of, with_key
+from llama_tui.ui.widgets.find import FindBar
 from llama_tui.ui.widgets.prompt import Prompt
 from llama_tui.ui.widgets.transcript import Transcript
+
+if TYPE_CHECKING:
+    from llama_tui.chat.conversation import Conversation, Turn
 
 _SPEED_SECONDS = 2.0
 _SPEED_LEAST = 0.2
@@ -41,8 +46,7 @@ _REPLAY_SECONDS = 1.0
 """What an engine wrote while nobody listened comes at once: no speed is taken of that."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """The answer that is being made, for the status line."""
 
     doing: str = ""
@@ -77,7 +81,9 @@ class ChatPane(Vertical):
 
     def compose(self) -> ComposeResult:
         """Transcript, suggestions, prompt."""
-        yield Transcript()
+        transcript = Transcript()
+        yield transcript
+        yield FindBar(transcript, self._keys.keymap)
         yield Suggestions(markup=False)
         yield Prompt(self._keys.keymap)
 
@@ -97,6 +103,11 @@ class ChatPane(Vertical):
         return self.query_one(Prompt)
 
     @property
+    def find_bar(self) -> FindBar:
+        """What looks for a text in the log."""
+        return self.query_one(FindBar)
+
+    @property
     def suggestions(self) -> Suggestions:
         """What to begin with."""
         return self.query_one(Suggestions)
@@ -105,6 +116,7 @@ class ChatPane(Vertical):
         """Show a whole conversation, or how to begin one."""
         entries = entries_of(conversation, self._reload_key)
         self._noticed.clear()
+        self.find_bar.close()
         self._entitle(conversation)
         self._begun = bool(entries)
         self.transcript.show(entries or [self._welcome(model, guided=bool(suggestions))])
@@ -248,6 +260,11 @@ class ChatPane(Vertical):
     def _turn_page(self, event: Prompt.PageTurned) -> None:
         event.stop()
         self.transcript.page(event.pages)
+
+    @on(Transcript.Changed)
+    def _search_again(self, event: Transcript.Changed) -> None:
+        event.stop()
+        self.find_bar.search_again()
 
     @on(Prompt.FollowAsked)
     def _follow(self, event: Prompt.FollowAsked) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -27,8 +28,7 @@ _FORM = tuple(param for param in PARAMS if param.kind in ("sampling", "load"))
 _BADGES = {"default": "", "config": "config", "saved": "saved", "env": "env", "flag": "flag"}
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """One row: the setting that holds, whether the loaded model runs with another value, and what
     a reset falls back to, if there is anything to reset."""
 

@@ -3,30 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from textual.app import RenderResult
 from textual.content import Content
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.widget import Widget
 
 from llama_tui.control import one_line
-from llama_tui.engine.devices import DeviceMemory, on_device
-from llama_tui.engine.engine import Engine
+from llama_tui.engine.devices import on_device
 from llama_tui.library.units import short_size
 from llama_tui.ui.text import column
 
+if TYPE_CHECKING:
+    from llama_tui.engine.devices import DeviceMemory
+    from llama_tui.engine.engine import Engine
+
 _FULL, _TRACK = "█", "░"
+_NOTHING = Content.styled("nothing loaded", "$text-muted")
+
+
+class Blocks(Struct, frozen=True):
+    """The lines of each engine and of each device, of which the first tells most. `current` is the
+    place of the chosen model's engine."""
+
+    engines: Sequence[Sequence[Content]] = ()
+    devices: Sequence[Sequence[Content]] = ()
+    current: int | None = None
+
+    @property
+    def height(self) -> int:
+        """How many lines they are, with an empty one between engines and devices."""
+        return sum(map(len, (*self.engines, *self.devices))) + bool(self.devices)
+
+    def lines(self, height: int) -> list[Content]:
+        """At most so many lines, if every device has one. Details go first: those of other engines, of the
+        chosen model's, of devices; then the last engines are only counted."""
+        sizes = [len(block) for block in (*self.engines, *self.devices)]
+        others = [at for at in reversed(range(len(self.engines))) if at != self.current]
+        chosen = [self.current] if self.current is not None else []
+        for at in (*others, *chosen, *reversed(range(len(self.engines), len(sizes)))):
+            missing = sum(sizes) + bool(self.devices) - height
+            sizes[at] = max(1, sizes[at] - max(0, missing))
+        missing = sum(sizes) + bool(self.devices) - height
+        cut = [list(block[:size]) for block, size in zip((*self.engines, *self.devices), sizes, strict=True)]
+        engines, devices = cut[: len(self.engines)], cut[len(self.engines) :]
+        if missing > 0 and len(engines) > 1:
+            told = max(0, len(engines) - missing - 1)
+            said = f"and {len(engines) - told} more" if told else f"{len(engines)} models"
+            engines = [*engines[:told], [Content.styled(said, "$text-muted")]]
+        between = [[Content("")]] if devices else []
+        return [line for block in (*engines, *between, *devices) for line in block]
 
 
 class LoadedPane(Widget):
-    """One block of lines for each engine, then one bar for each device."""
+    """One block of lines for each engine, then one bar for each device. Where the screen is too low for
+    all of it, the engines are told in fewer lines: what is left on a device stays."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._engines: tuple[Engine, ...] = ()
         self._devices: tuple[DeviceMemory, ...] = ()
         self._current: Engine | None = None
-        self._lines: list[Content] = []
+        self._blocks = Blocks([[_NOTHING]])
+        self._lines: list[Content] = [_NOTHING]
 
     def on_mount(self) -> None:
         """Name the pane."""
@@ -35,7 +77,8 @@ class LoadedPane(Widget):
     def show(self, engines: Sequence[Engine], devices: Sequence[DeviceMemory], current: Engine | None) -> None:
         """Show these engines and devices; only lines that have changed are painted: they go through
         an SSH connection once a second."""
-        self._engines = tuple(engine for engine in engines if engine.alive)
+        living = [engine for engine in engines if engine.alive]
+        self._engines = tuple(sorted(living, key=lambda engine: (engine.spec.name, engine.pid)))
         self._devices, self._current = tuple(devices), current
         self._lay_out()
 
@@ -44,32 +87,35 @@ class LoadedPane(Widget):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        before, self._lines = self._lines, self._content()
-        if len(before) != len(self._lines):
+        height, before = self._blocks.height, self._lines
+        self._blocks = self._content()
+        self._lines = self._blocks.lines(self.size.height)
+        if self._blocks.height != height:
             self.refresh(layout=True)
             return
-        changed = [y for y, pair in enumerate(zip(before, self._lines, strict=True)) if pair[0] != pair[1]]
+        changed = [y for y, (old, new) in enumerate(zip_longest(before, self._lines)) if old != new]
         if changed:
             self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
 
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As many lines as there are to show."""
+        return self._blocks.height
+
     def render(self) -> RenderResult:
-        """The lines as they were last shown."""
+        """The lines as they were last shown, as many as the pane holds now."""
+        self._lines = self._blocks.lines(self.size.height)
         return Content("\n").join(self._lines)
 
-    def _content(self) -> list[Content]:
+    def _content(self) -> Blocks:
         width = max(24, self.size.width)
-        lines: list[Content] = []
-        for engine in self._engines:
-            lines += _engine_lines(engine, width, current=engine is self._current)
-        if not lines:
-            lines.append(Content.styled("nothing loaded", "$text-muted"))
-        if self._devices:
-            lines.append(Content(""))
+        engines = [_engine_lines(engine, width, current=engine is self._current) for engine in self._engines]
+        devices: list[list[Content]] = []
         for device in self._devices:
             mine = sum(_held(engine, device) for engine in self._engines if engine is self._current)
             ours = sum(_held(engine, device) for engine in self._engines if engine is not self._current)
-            lines += device_lines(device, mine, ours, width)
-        return lines
+            devices.append(device_lines(device, mine, ours, width))
+        current = self._engines.index(self._current) if self._current in self._engines else None
+        return Blocks(engines or [[_NOTHING]], devices, current)
 
 
 def device_lines(device: DeviceMemory, mine: int, ours: int, width: int) -> list[Content]:
@@ -92,8 +138,11 @@ def _engine_lines(engine: Engine, width: int, *, current: bool) -> list[Content]
     left = "" if state is None or state.idle_seconds_left is None else _clock(state.idle_seconds_left)
     at_rest = "kept" if engine.kept else left or "stays"
     word = {"loading": "loading", "busy": "busy"}.get(engine.condition, at_rest)
+    style = "$text-muted"
+    if not engine.responds:
+        word, style = "not responding", "$warning"
     name = column(one_line(engine.spec.name), width - len(word) - 1, head=0)
-    lines = [Content.assemble((name, "bold" if current else ""), " ", (word, "$text-muted"))]
+    lines = [Content.assemble((name, "bold" if current else ""), " ", (word, style))]
     if state is None:
         return lines
     memory = state.memory

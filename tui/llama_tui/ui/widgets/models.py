@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from msgspec import Struct
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -17,11 +18,13 @@ from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from llama_tui.control import one_line
-from llama_tui.engine.engine import Condition, Engine
-from llama_tui.library.scan import ModelFile
 from llama_tui.library.units import short_count, short_size
 from llama_tui.ui.text import column, fit
 from llama_tui.ui.widgets.filter import Filter, matches
+
+if TYPE_CHECKING:
+    from llama_tui.engine.engine import Condition, Engine
+    from llama_tui.library.scan import ModelFile
 
 MARKS: dict[Condition, tuple[str, str]] = {
     "ready": ("●", "$success"),
@@ -32,15 +35,18 @@ MARKS: dict[Condition, tuple[str, str]] = {
     "unloaded": (" ", ""),
 }
 
+_SILENT_MARK = ("?", "$warning")
 
-@dataclass(frozen=True, slots=True)
-class ModelRow:
-    """A file with what its engines do; the most telling one of several speaks for all."""
+
+class ModelRow(Struct, frozen=True):
+    """A file with what its engines do; the most telling one of several speaks for all. It is `silent` where
+    that one does not respond."""
 
     file: ModelFile
     condition: Condition = "unloaded"
     progress: float | None = None
     current: bool = False
+    silent: bool = False
 
 
 def model_row(file: ModelFile, engines: Sequence[Engine], current: Path | None) -> ModelRow:
@@ -48,14 +54,17 @@ def model_row(file: ModelFile, engines: Sequence[Engine], current: Path | None) 
     order: list[Condition] = ["busy", "loading", "ready", "died", "failed", "unloaded"]
     told = min(engines, key=lambda engine: order.index(engine.condition), default=None)
     progress = told.state.progress if told and told.state else None
-    return ModelRow(file, told.condition if told else "unloaded", progress, file.path == current)
+    silent = bool(told and not told.responds)
+    return ModelRow(file, told.condition if told else "unloaded", progress, file.path == current, silent)
 
 
 def row_content(row: ModelRow, width: int) -> Content:
     """Two lines: name and state, then parameters, quantization and size in columns."""
     file = row.file
     mark, style = MARKS[row.condition]
-    if row.condition == "loading":
+    if row.silent:
+        mark, style = _SILENT_MARK
+    elif row.condition == "loading":
         mark = "◐ …" if row.progress is None else f"◐ {row.progress:>4.0%}"
     name = one_line(file.name)
     room = max(4, width - len(mark) - 3)

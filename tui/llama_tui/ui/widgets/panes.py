@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.widget import Widget
 
-from llama_tui.chat.workbench import Workbench
-from llama_tui.engine.devices import Machine
 from llama_tui.ui.bindings import KeyTable
 from llama_tui.ui.widgets.chat import ChatPane
 from llama_tui.ui.widgets.form import ParameterForm
 from llama_tui.ui.widgets.side import SidePane
+
+if TYPE_CHECKING:
+    from llama_tui.chat.workbench import Workbench
 
 FORM_FOLDS_BELOW = 100
 SIDE_FOLDS_BELOW = 80
@@ -20,18 +24,21 @@ SIDE_FOLDS_BELOW = 80
 class Panes(Container):
     """Models at the left, the chat, parameters at the right."""
 
-    def __init__(self, workbench: Workbench, machine: Machine, keys: KeyTable) -> None:
+    def __init__(self, workbench: Callable[[], Workbench], keys: KeyTable) -> None:
         super().__init__(id="panes")
         self._workbench = workbench
-        self._machine = machine
         self._keys = keys
         self._arranged = False
 
     def compose(self) -> ComposeResult:
         """From left to right."""
-        yield SidePane(self._workbench, self._machine)
+        yield SidePane(self._workbench)
         yield ChatPane(self._keys)
         yield ParameterForm(self._keys)
+
+    def on_mount(self) -> None:
+        """The first frame has no pane that the second folds."""
+        self.fit(self.screen.size.width)
 
     @property
     def side(self) -> SidePane:
@@ -56,7 +63,8 @@ class Panes(Container):
         for pane, narrow in ((self.side, width < SIDE_FOLDS_BELOW), (self.form, width < FORM_FOLDS_BELOW)):
             if pane.has_class("-overlay") != narrow or not self._arranged:
                 pane.set_class(narrow, "-overlay")
-                pane.display = not narrow
+                if pane.display == narrow:
+                    pane.display = not narrow
         self._arranged = True
 
     def toggle_side(self) -> None:

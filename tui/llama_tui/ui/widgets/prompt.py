@@ -14,6 +14,7 @@ from textual.widgets import TextArea
 
 from llama_tui.control import sanitize
 from llama_tui.ui.bindings import named
+from llama_tui.ui.intake import Paste
 
 PASTE_SHOWN = 20_000
 """Characters of a pasted text from which on a note stands for it, so that typing stays quick."""
@@ -209,7 +210,8 @@ class Prompt(TextArea, inherit_bindings=False):
         """Insert a pasted text, whatever it holds, as one piece of the message."""
         event.stop()
         event.prevent_default()
-        result = self.replace(self._shown(event.text), *self.selection, maintain_selection_offset=False)
+        shown = self._noted(event.text) if isinstance(event, Paste) else self._shown(event.text)
+        result = self.replace(shown, *self.selection, maintain_selection_offset=False)
         self.move_cursor(result.end_location)
 
     def _touch(self) -> None:
@@ -237,7 +239,10 @@ class Prompt(TextArea, inherit_bindings=False):
 
     def _shown(self, text: str) -> str:
         """A text as the editor shows it: safe, and a note in its place if it is very long."""
-        text = sanitize(text.replace("\r\n", "\n").replace("\r", "\n"))
+        return self._noted(sanitize(text.replace("\r\n", "\n").replace("\r", "\n")))
+
+    def _noted(self, text: str) -> str:
+        """The text, or the note that stands for it."""
         if len(text) < PASTE_SHOWN:
             return text
         lines = text.count("\n") + 1

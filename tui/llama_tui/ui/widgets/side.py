@@ -3,44 +3,65 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.timer import Timer
 
-from llama_tui.chat.workbench import Workbench
 from llama_tui.control import one_line
-from llama_tui.engine.devices import DeviceMemory, Machine
 from llama_tui.errors import EngineError
-from llama_tui.library.scan import ModelFile
 from llama_tui.ui.widgets.loaded import LoadedPane
 from llama_tui.ui.widgets.models import ModelList, ModelPane, ModelRow, model_row
 
+if TYPE_CHECKING:
+    from llama_tui.chat.workbench import Workbench
+    from llama_tui.engine.devices import DeviceMemory
+    from llama_tui.library.scan import ModelFile
+
 _READOUT_SECONDS = 1.0
-_DISCOVER_EVERY = 3
+_DISCOVER_SECONDS = 3.0
 
 
 class SidePane(Vertical):
     """Shows the engines and carries out what concerns an engine alone; which model to talk to is
     the screen's business."""
 
-    def __init__(self, workbench: Workbench, machine: Machine) -> None:
+    def __init__(self, workbench: Callable[[], Workbench]) -> None:
         super().__init__(id="side")
-        self._workbench = workbench
-        self._machine = machine
+        self._bench = workbench
         self._devices: list[DeviceMemory] = []
-        self._ticks = 0
+        self._silent: set[int] = set()
+        self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """The list above the readout."""
         yield ModelPane()
         yield LoadedPane()
 
+    @property
+    def _workbench(self) -> Workbench:
+        return self._bench()
+
     def begin(self) -> None:
-        """Look at the engines and the devices now, and once a second from now on."""
-        self.set_interval(_READOUT_SECONDS, self._tick)
-        self._tick()
+        """Look for engines from now on, and at the devices as long as they are shown."""
+        self.set_interval(_DISCOVER_SECONDS, self._discover)
+        self._timer = self.set_interval(_READOUT_SECONDS, self._read, pause=not self.display)
+        if self.display:
+            self._read()
+
+    def on_show(self) -> None:
+        """What stands here is read again."""
+        if self._timer:
+            self._read()
+            self._timer.resume()
+
+    def on_hide(self) -> None:
+        """Nobody looks: nothing is read."""
+        if self._timer:
+            self._timer.pause()
 
     @property
     def models(self) -> ModelList:
@@ -59,16 +80,22 @@ class SidePane(Vertical):
         self._show_loaded()
 
     def _show_loaded(self) -> None:
-        self.query_one(LoadedPane).show(self._workbench.engines, self._devices, self._workbench.engine)
+        if self.display:
+            self.query_one(LoadedPane).show(self._workbench.engines, self._devices, self._workbench.engine)
+
+    @work(group="discover", exclusive=True)
+    async def _discover(self) -> None:
+        await self._workbench.discover()
+        silent = {engine.pid for engine in self._workbench.engines if not engine.responds}
+        if silent != self._silent:
+            # Nothing is said when an engine falls silent, so it is looked for.
+            self._silent = silent
+            self.show(self.rows())
 
     @work(group="readout", exclusive=True)
-    async def _tick(self) -> None:
-        self._ticks += 1
-        if self._ticks % _DISCOVER_EVERY == 0:
-            await self._workbench.discover()
-        if self.display:
-            self._devices = await asyncio.to_thread(self._machine.read)
-            self._show_loaded()
+    async def _read(self) -> None:
+        self._devices = await asyncio.to_thread(self._workbench.machine.read)
+        self._show_loaded()
 
     @on(ModelList.UnloadRequested)
     def _unload_requested(self, event: ModelList.UnloadRequested) -> None:

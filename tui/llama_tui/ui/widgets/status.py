@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from msgspec import Struct
+from msgspec.structs import replace
 from textual.app import RenderResult
 from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
 
-from llama_tui.chat.workbench import Workbench
 from llama_tui.control import one_line
 from llama_tui.library.units import short_size
 from llama_tui.ui.bindings import KeyTable, short_key
+from llama_tui.ui.text import cells, column
 from llama_tui.ui.widgets.chat import Progress
+
+if TYPE_CHECKING:
+    from llama_tui.chat.workbench import Workbench
 
 _GAUGE = " ▁▂▃▄▅▆▇█"
 _NEARLY_FULL = 0.9
@@ -21,8 +26,12 @@ _FIGURES_SECONDS = 0.25
 """How often figures that run are painted: they can be read, and cost little on the way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+_NAME_CELLS = 16
+_MISSED = ("memory", "speed", "context", "model", "doing")
+"""What a narrow line leaves out, the first first."""
+
+
+class Status(Struct, frozen=True):
     """What the line says; `escape` is what Esc would stop, `doing` what is waited for."""
 
     model: str = ""
@@ -93,27 +102,48 @@ class StatusLine(Widget):
 
     def render(self) -> RenderResult:
         """The figures on the left, as many keys as fit on the right."""
-        status = self._status
-        parts: list[Content] = [Content.styled(one_line(status.model) or "no model", "bold")]
-        if status.n_ctx:
-            share = min(1.0, status.n_past / status.n_ctx)
-            style = "$error" if share >= _NEARLY_FULL else "$accent"
-            gauge = _GAUGE[max(bool(status.n_past), round(share * (len(_GAUGE) - 1)))]
-            used = f"{status.n_past:,} / {status.n_ctx:,} "
-            parts.append(Content.assemble(used, (gauge, f"{style} on $border-blurred")))
-        if status.tokens_per_second is not None:
-            parts.append(Content(f"{status.tokens_per_second:,.0f} tok/s"))
-        if status.memory:
-            parts.append(Content(status.memory))
-        if status.doing:
-            parts.append(Content.styled(status.doing, "$warning"))
-        if status.escape:
-            parts.append(Content.styled(status.escape, "$accent"))
-        left = Content(" ") + Content.styled(" · ", "$text-muted").join(parts)
+        left = Content(" ") + self._figures(self.size.width - 2)
         room = self.size.width - left.cell_length - 3
-        keys = list(status.keys)
+        keys = list(self._status.keys)
         while keys and len("  ".join(keys)) > room:
             del keys[0]
         said = "  ".join(keys)
         gap = self.size.width - left.cell_length - len(said) - 1
         return Content.assemble(left, " " * max(0, gap), (said, "$text-muted"))
+
+    def _figures(self, width: int) -> Content:
+        """As much as the width holds: a long name is shortened, then goes what can be missed; what Esc
+        does is there at every width."""
+        parts = self._parts()
+        between = Content.styled(" · ", "$text-muted")
+        name = one_line(self._status.model) or "no model"
+        joined = Content()
+        for part in ("", *_MISSED):
+            parts.pop(part, None)
+            if "model" in parts:
+                others = sum(between.cell_length + other.cell_length for key, other in parts.items() if key != "model")
+                room = min(cells(name), max(_NAME_CELLS, width - others))
+                parts["model"] = Content.styled(column(name, room, head=room // 3), "bold")
+            joined = between.join(parts.values())
+            if joined.cell_length <= width:
+                break
+        return joined
+
+    def _parts(self) -> dict[str, Content]:
+        status = self._status
+        parts = {"model": Content()}
+        if status.n_ctx:
+            share = min(1.0, status.n_past / status.n_ctx)
+            style = "$error" if share >= _NEARLY_FULL else "$accent"
+            gauge = _GAUGE[max(bool(status.n_past), round(share * (len(_GAUGE) - 1)))]
+            used = f"{status.n_past:,} / {status.n_ctx:,} "
+            parts["context"] = Content.assemble(used, (gauge, f"{style} on $border-blurred"))
+        if status.tokens_per_second is not None:
+            parts["speed"] = Content(f"{status.tokens_per_second:,.0f} tok/s")
+        if status.memory:
+            parts["memory"] = Content(status.memory)
+        if status.doing:
+            parts["doing"] = Content.styled(status.doing, "$warning")
+        if status.escape:
+            parts["escape"] = Content.styled(status.escape, "$accent")
+        return parts

@@ -14,6 +14,7 @@ from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
+from textual.message import Message
 from textual.reactive import Reactive
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
@@ -53,6 +54,9 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         Binding("end", "scroll_end", "follow the answer", id="chat.follow"),
     ]
 
+    class Changed(Message):
+        """Something else is to be searched."""
+
     DEFAULT_CSS = """
     Transcript {
         background: $background;
@@ -83,6 +87,8 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         & .transcript--error { color: $error; }
         & .transcript--error-title { color: $error; text-style: bold; }
         & .transcript--error-bar { color: $error; }
+        & .transcript--found { color: $background; background: $warning; }
+        & .transcript--found-now { color: $background; background: $accent; text-style: bold underline; }
         & .transcript--hint { color: $foreground; }
         & .transcript--more { color: $foreground; background: $panel; }
     }
@@ -103,6 +109,11 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
     # What the screen tells it
 
     @property
+    def chat_log(self) -> Log:
+        """The entries as rows, and the place of the view; `settle` shows what was changed of them."""
+        return self._log
+
+    @property
     def following(self) -> bool:
         """Whether the end of the log stays in view as it grows."""
         return self._log.following
@@ -116,17 +127,17 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         """Show another conversation, at its end."""
         self._fragments.clear()
         self._log.show(entries)
-        self._settle()
+        self._changed()
 
     def append(self, entry: Entry) -> None:
         """Add an entry at the end."""
         self._log.append(entry)
-        self._settle()
+        self._changed()
 
     def insert(self, entry: Entry, before: str) -> None:
         """Put an entry before the one of that key."""
         self._log.insert(entry, before)
-        self._settle()
+        self._changed()
 
     def stream(self, key: str, fragment: str) -> None:
         """Add to the text of an entry. Fragments are gathered and shown a few times a second."""
@@ -152,18 +163,23 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         """Change fields of an entry, such as its footer, or `streaming` when it is complete."""
         self._flush()
         self._log.update(key, changes)
-        self._settle()
+        self._changed()
 
     def drop(self, key: str) -> None:
         """Take an entry out."""
         self._fragments.drop(key)
         self._log.drop(key)
-        self._settle()
+        self._changed()
 
     def follow(self) -> None:
         """Go to the end and stay there."""
         self._log.following = True
-        self._settle()
+        self.settle()
+
+    def to_question(self, by: int) -> None:
+        """Go to the next question below the top of the view, or to the one before."""
+        self._log.to_question(by)
+        self.settle()
 
     def page(self, pages: int) -> None:
         """Scroll by pages, each less one row to keep the thread; negative is up."""
@@ -174,15 +190,21 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
-        self._fragments.flush(self._log, self._settle)
+        self._fragments.flush(self._log, self._changed)
 
     def _scroll_rows(self, rows: int) -> None:
         self._log.scroll(rows)
-        self._settle()
+        self.settle()
 
     # What is painted
 
-    def _settle(self) -> None:
+    def _changed(self) -> None:
+        """Show what has changed, and say so to whom searches in it."""
+        self.settle()
+        if self._log.marker:
+            self.post_message(self.Changed())
+
+    def settle(self) -> None:
         """Bring the view in order, tell Textual where it is, and have what differs painted."""
         log = self._log
         if not log.height or not self.is_attached:
@@ -274,7 +296,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         self._log.resize(max(1, region.width - 1), region.height)  # a column of air before the scrollbar
         self._window = []
         self._bar = ()
-        self._settle()
+        self._changed()
 
     def notify_style_update(self) -> None:
         """Note that the theme may be another. The component classes have its colours only later."""
@@ -290,7 +312,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
             self._look = look
             self._log.restyle(look)
             self._window = []
-            self._settle()
+            self.settle()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Take over a position that somebody else set: the scrollbar, or a selection that scrolls."""
@@ -335,7 +357,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
     def action_scroll_home(self) -> None:
         """To the first message."""
         self._log.to_start()
-        self._settle()
+        self.settle()
 
     def action_scroll_end(self) -> None:
         """To the end, and stay there."""
