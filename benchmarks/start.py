@@ -1,11 +1,12 @@
 """Start-up through a pty, in an empty home: to the first frame, to keys, to the first token.
 
-    python -m benchmarks.start [--rounds 5]
+    python -m benchmarks.start [--rounds 5] [--cold]
 
 Wall time, CPU time of the program until it is ready and of all with its engine, and the memory that
 the program has by then. "From the key" counts from the key that sends; "from start" from the start of
 the process, the model being loaded meanwhile.
-A first round that is not counted fills the bytecode cache, which an installed program has.
+A first round that is not counted fills the bytecode cache, which an installed program has. With
+--cold the kernel's page cache is emptied before each start, which root may do.
 """
 
 from __future__ import annotations
@@ -20,14 +21,20 @@ from pathlib import Path
 
 from tests.e2e.terminal import Terminal
 
+_PAGE_CACHE = Path("/proc/sys/vm/drop_caches")
+"""Linux, Documentation/admin-guide/sysctl/vm.rst: 3 lets go of cached files and of directory entries."""
 
-def measure(bytecode: str) -> dict[str, float]:
+
+def measure(bytecode: str, *, cold: bool = False) -> dict[str, float]:
     """One start, one suggested question, one clean end."""
     with tempfile.TemporaryDirectory(prefix="lt") as home:
         runtime = Path(home) / "run"
         runtime.mkdir(mode=0o700)
         os.environ.update(HOME=home, XDG_RUNTIME_DIR=str(runtime), PYTHONPYCACHEPREFIX=bytecode)
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        if cold:
+            os.sync()
+            _PAGE_CACHE.write_text("3")
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         began = time.monotonic()
         with Terminal() as terminal:
@@ -66,8 +73,13 @@ def main() -> None:
     """Print the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cold", action="store_true", help="nothing of the program is in memory before a start")
+    given = parser.parse_args()
+    if given.cold and not os.access(_PAGE_CACHE, os.W_OK):
+        parser.error(f"--cold needs the right to write {_PAGE_CACHE}")
     with tempfile.TemporaryDirectory(prefix="lt") as bytecode:
-        rounds = [measure(bytecode) for _ in range(parser.parse_args().rounds + 1)][1:]
+        measure(bytecode)
+        rounds = [measure(bytecode, cold=given.cold) for _ in range(given.rounds)]
     for name in rounds[0]:
         values = [found[name] for found in rounds]
         print(f"{name:<30}{statistics.median(values):8.2f}  ({min(values):.2f} to {max(values):.2f})")

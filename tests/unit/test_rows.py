@@ -16,7 +16,7 @@ from llama_tui.settings.params import BY_NAME
 from llama_tui.ui.bindings import KeyGroup, KeyTable, key_words, short_key
 from llama_tui.ui.text import cells, column
 from llama_tui.ui.widgets.form import Field, field_content, stepped
-from llama_tui.ui.widgets.loaded import Blocks, device_lines
+from llama_tui.ui.widgets.loaded import Blocks, countdown, device_lines
 from llama_tui.ui.widgets.models import ModelRow, row_content
 
 GIB = 2**30
@@ -179,3 +179,11 @@ def test_what_is_a_key_is_taken(good: str) -> None:
 def test_keys_are_written_as_people_read_them() -> None:
     assert key_words("ctrl+j,shift+enter") == "ctrl+j or shift+enter"
     assert short_key("ctrl+o,f9") == "^o" and short_key("escape") == "esc"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(3700.0, "1h01"), (300.0, "5:00"), (299.4, "4:50"), (60.2, "1:00"), (59.6, "1:00"), (9.2, "0:09"), (-1.0, "0:00")],
+)
+def test_a_countdown_is_coarse_until_its_last_minute(seconds: float, told: str) -> None:
+    assert countdown(seconds) == told

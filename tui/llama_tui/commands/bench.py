@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from llama_tui.chat.access import Access
 from llama_tui.chat.trial import trial
@@ -142,7 +143,7 @@ class _Bench:
         for problem in settings.problems:
             self._figures.note(f"{problem.message}. {problem.hint}")
         with _private_folder(paths) as folder:
-            private_paths = dataclasses.replace(paths, runtime=folder, state=folder)
+            private_paths = replace(paths, runtime=folder, state=folder)
             ours = Access(private_paths, settings, on_warning=self._figures.note)
             async with closing(Access(paths, settings)) as others, closing(ours, unload=True) as own:
                 file = await own.find(self._given.model)

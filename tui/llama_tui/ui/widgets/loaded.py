@@ -135,7 +135,7 @@ def device_lines(device: DeviceMemory, mine: int, ours: int, width: int) -> list
 
 def _engine_lines(engine: Engine, width: int, *, current: bool) -> list[Content]:
     state = engine.state
-    left = "" if state is None or state.idle_seconds_left is None else _clock(state.idle_seconds_left)
+    left = "" if state is None or state.idle_seconds_left is None else countdown(state.idle_seconds_left)
     at_rest = "kept" if engine.kept else left or "stays"
     word = {"loading": "loading", "busy": "busy"}.get(engine.condition, at_rest)
     style = "$text-muted"
@@ -188,7 +188,10 @@ def _bar(cells: int, total: int, parts: Sequence[tuple[int, str]]) -> Content:
     return Content("").join([*pieces, Content.styled(_TRACK * left, "$border-blurred")])
 
 
-def _clock(seconds: float) -> str:
-    """Minutes and seconds until an engine unloads itself."""
+def countdown(seconds: float) -> str:
+    """Minutes and seconds until an engine unloads itself; above a minute in steps of ten seconds,
+    since every change of it is painted."""
     whole = max(0, round(seconds))
+    if whole > 60:
+        whole -= whole % 10
     return f"{whole // 3600}h{whole % 3600 // 60:02}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"
