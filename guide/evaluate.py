@@ -139,9 +139,10 @@ def report(path: Path, build: Path, out: Path) -> str:
         "Written by `python -m guide.evaluate`: every answer by llama.cpp from the finished file. "
         "*Right*: the topic's answer, or off topic a refusal. *Unsure*: a refusal or a request for "
         "more words. *Wrong*: another topic's answer. *Whole*: the text is some topic's, to the letter. "
-        "The third set judges: it was written by hand after the patterns, and no pattern, stage or other choice "
-        "was changed after its results were seen; some of its short questions are made by the patterns too, so there "
-        "is a row without these. The second set was looked at before.",
+        "The third set judges: it was written by hand apart from the patterns and never trained on, and no pattern "
+        "was changed after a result of it was seen. One was seen before the end: after it, second turns and ways back "
+        "were trained longer. Some of its short questions are made by the patterns too, so there is a row "
+        "without these. The second set was looked at while patterns were written.",
         "",
         "| questions | count | right | unsure | wrong | whole |",
         "|---|--:|--:|--:|--:|--:|",
@@ -149,7 +150,7 @@ def report(path: Path, build: Path, out: Path) -> str:
         "",
         f"- {facts['parameters'] / 1e6:.2f} M parameters, {path.stat().st_size / 1e6:.1f} MB, "
         f"loaded in {1000 * runtime.load_seconds:.0f} ms",
-        f"- trained in {facts['seconds'] / 60:.0f} minutes on one core: {facts['steps']} steps"
+        f"- trained in {facts['seconds'] / 60:.0f} minutes on at most one core: {facts['steps']} steps"
         + (", begun with the weights of an earlier run (`--begin`)" if facts["begun"] else ""),
         f"- equal to PyTorch: tokens of {same.tokens} of {same.texts} questions, "
         f"greedy text of {same.answers} of {same.questions} answers",

@@ -171,7 +171,7 @@ def main() -> None:
             seconds = time.monotonic() - began
             line = f"step {done}: choice {smooth[0]:.3f}, text {smooth[1]:.3f}, {seconds:.0f} s"
             if done % args.every == 0 or done == args.steps:
-                points.append(Point(done, *smooth, *held_out(model, codec, topics)))
+                points.append(Point(done, smooth[0], smooth[1], *held_out(model, codec, topics)))
                 line += f", right {points[-1].right:.3f}, wrong {points[-1].wrong:.3f}"
                 line += f", refused {points[-1].refused:.3f}"
             print(line, file=sys.stderr, flush=True)
