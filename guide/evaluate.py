@@ -89,18 +89,18 @@ class Judge:
             chat.append({"role": "assistant", "content": self.topics[other.topic].answer})
         return [*chat, {"role": "user", "content": asked.text}]
 
-    def undo(self, path: Path) -> Score:
+    def undo(self, path: Path, *, temperature: float = 0.0, keep: bool = False) -> Score:
         """Wishes to take back what the turn before was about, which alone says what is right."""
         openers = {one.topic: one.text for one in load_heldout(path)}
         counts: Counter[str] = Counter()
-        for asked in load_undo(path):
+        for at, asked in enumerate(load_undo(path)):
             said = {"role": "assistant", "content": self.topics[asked.topic].answer}
             chat = [{"role": "user", "content": openers[asked.topic]}, said, {"role": "user", "content": asked.text}]
-            answer = self.runtime.answer(chat)
+            answer = self.runtime.answer(chat, temperature=temperature, seed=at + 1)
             got, wanted = self.topic_of(answer), self.topics[asked.topic].undo or UNCLEAR
             counts["whole"] += got in self.topics and answer.strip() == self.topics[got].answer
             counts["right" if got == wanted else "unsure" if got in UNSURE else "wrong"] += 1
-            if got != wanted:
+            if keep and got != wanted:
                 self.misses.append(Miss(Asked(wanted, f"{asked.text} (after `{asked.topic}`)"), got))
         count = counts["right"] + counts["unsure"] + counts["wrong"]
         return Score(count, counts["right"], counts["unsure"], counts["wrong"], counts["whole"])
@@ -125,7 +125,8 @@ def report(path: Path, build: Path, out: Path) -> str:
         judge.score(typos).row("third set with a typo"),
         judge.score(known, shape=lambda one: judge.after(one, rng)).row("as second turn"),
         judge.score(foreign, shape=lambda one: judge.after(one, rng)).row("off topic as second turn"),
-        judge.undo(THIRD).row("how do I undo that?"),
+        judge.undo(THIRD, keep=True).row("how do I undo that?"),
+        judge.undo(THIRD, temperature=TEMPERATURE).row(f"how do I undo that? at {TEMPERATURE}"),
         judge.score(known, shape=lambda one: judge.after(one, rng, 4)).row("as fifth turn"),
         judge.score([one for one in second if one.topic != REFUSAL]).row("second set"),
         judge.score([one for one in second if one.topic == REFUSAL]).row("second set, off topic"),
