@@ -106,7 +106,6 @@ class LlamaTui(PaintedApp[Farewell]):
         super().__init__(Painting(values["paint"] == "diff", int(str(values["frame_rate"]))))
         if "SSH_CONNECTION" in os.environ or "SSH_TTY" in os.environ:
             self.animation_level = "none"
-        self._paths = paths
         self._machine = machine
         self.keys = KeyTable(FIRST_KEYS, settings.keys(), str(paths.config_file), later_keys)
         self.main = MainScreen(lambda: self.workbench, model, self.keys)
