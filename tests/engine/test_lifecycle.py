@@ -126,6 +126,35 @@ class TestLoading:
             assert group.read_text().split()[-1] == str(min(19, ours + 3))
         await pool.close(unload=True)
 
+    @pytest.mark.parametrize(
+        ("given", "wanted"),
+        [
+            ({}, {"GOMP_SPINCOUNT": "1000"}),
+            ({"GOMP_SPINCOUNT": "5"}, {"GOMP_SPINCOUNT": "5"}),
+            ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+        ],
+    )
+    async def test_its_threads_do_not_wait_for_one_that_has_lost_its_core(
+        self,
+        pool: Pool,
+        tiny_model: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        given: dict[str, str],
+        wanted: dict[str, str],
+    ) -> None:
+        for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        engine = await pool.acquire("tiny", tiny_model, load_params())
+        environment = dict(
+            line.split("=", 1) for line in Path(f"/proc/{engine.pid}/environ").read_text().split("\0") if "=" in line
+        )
+        assert {
+            name: environment[name] for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY") if name in environment
+        } == wanted
+        await pool.close(unload=True)
+
     async def test_a_prompt_that_fits_to_the_token(self, pool: Pool, tiny_model: Path) -> None:
         from llama_tui.engine.protocol import Message
         from llama_tui.errors import ContextOverflow
