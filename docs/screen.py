@@ -20,7 +20,7 @@ async def main() -> None:
     """Start in an empty home, ask, and keep what the screen shows."""
     with tempfile.TemporaryDirectory() as home:
         os.environ.update(HOME=home, XDG_RUNTIME_DIR=home)
-        settings = SettingsStore(Paths.default(), os.environ, {"temperature": 0.0})
+        settings = SettingsStore(Paths.default(), os.environ, {"temperature": 0.0, "theme": "night"})
         settings.load()
         app = LlamaTui(Paths.default(), settings)
         async with app.run_test(size=(132, 42)) as pilot, asyncio.timeout(60):

@@ -16,11 +16,11 @@ from pathlib import Path
 from guide.agreement import compare
 from guide.phrasings import Phrasings, misspell
 from guide.runtime import Message, Runtime
-from guide.topics import HERE, REFUSAL, SUGGESTED, UNSURE, Asked, Topic, load_heldout, load_topics
+from guide.topics import HERE, REFUSAL, SUGGESTED, UNCLEAR, UNSURE, Asked, Topic, load_heldout, load_topics, load_undo
 
 SAMPLES = 20
 TEMPERATURE = 0.7
-SECOND = HERE / "heldout2.toml"
+SECOND, THIRD = HERE / "heldout2.toml", HERE / "heldout3.toml"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Judge:
         self.runtime = runtime
         self.topics = {topic.id: topic for topic in topics}
         self.misses: list[Miss] = []
-        self.openers = load_heldout()
+        self.openers = load_heldout(SECOND)
 
     def topic_of(self, answer: str) -> str:
         """The topic whose opening the answer has."""
@@ -89,29 +89,47 @@ class Judge:
             chat.append({"role": "assistant", "content": self.topics[other.topic].answer})
         return [*chat, {"role": "user", "content": asked.text}]
 
+    def undo(self, path: Path, *, temperature: float = 0.0, keep: bool = False) -> Score:
+        """Wishes to take back what the turn before was about, which alone says what is right."""
+        openers = {one.topic: one.text for one in load_heldout(path)}
+        counts: Counter[str] = Counter()
+        for at, asked in enumerate(load_undo(path)):
+            said = {"role": "assistant", "content": self.topics[asked.topic].answer}
+            chat = [{"role": "user", "content": openers[asked.topic]}, said, {"role": "user", "content": asked.text}]
+            answer = self.runtime.answer(chat, temperature=temperature, seed=at + 1)
+            got, wanted = self.topic_of(answer), self.topics[asked.topic].undo or UNCLEAR
+            counts["whole"] += got in self.topics and answer.strip() == self.topics[got].answer
+            counts["right" if got == wanted else "unsure" if got in UNSURE else "wrong"] += 1
+            if keep and got != wanted:
+                self.misses.append(Miss(Asked(wanted, f"{asked.text} (after `{asked.topic}`)"), got))
+        count = counts["right"] + counts["unsure"] + counts["wrong"]
+        return Score(count, counts["right"], counts["unsure"], counts["wrong"], counts["whole"])
+
 
 def report(path: Path, build: Path, out: Path) -> str:
     """Measure everything, write the report, return it."""
     runtime, rng = Runtime(path), random.Random(7)
     judge = Judge(runtime, load_topics())
-    first, second = load_heldout(), load_heldout(SECOND)
-    known = [one for one in second if one.topic != REFUSAL]
-    foreign = [one for one in second if one.topic == REFUSAL]
+    second, third = load_heldout(SECOND), load_heldout(THIRD)
+    known = [one for one in third if one.topic != REFUSAL]
+    foreign = [one for one in third if one.topic == REFUSAL]
     typos = [Asked(one.topic, slip(one.text, rng)) for one in known]
     new = unmet(known, judge.topics)
     suggested = [Asked(topic, text) for topic, text in SUGGESTED.items() for _ in range(SAMPLES)]
     rows = [
-        judge.score(known, keep=True).row("second set"),
+        judge.score(known, keep=True).row("third set"),
         judge.score(new).row("of these, met by no pattern"),
-        judge.score(foreign, keep=True).row("second set, off topic"),
-        judge.score(known, temperature=TEMPERATURE).row(f"second set at {TEMPERATURE}"),
+        judge.score(foreign, keep=True).row("third set, off topic"),
+        judge.score(known, temperature=TEMPERATURE).row(f"third set at {TEMPERATURE}"),
         judge.score(foreign, temperature=TEMPERATURE).row(f"off topic at {TEMPERATURE}"),
-        judge.score(typos).row("second set with a typo"),
+        judge.score(typos).row("third set with a typo"),
         judge.score(known, shape=lambda one: judge.after(one, rng)).row("as second turn"),
         judge.score(foreign, shape=lambda one: judge.after(one, rng)).row("off topic as second turn"),
+        judge.undo(THIRD, keep=True).row("how do I undo that?"),
+        judge.undo(THIRD, temperature=TEMPERATURE).row(f"how do I undo that? at {TEMPERATURE}"),
         judge.score(known, shape=lambda one: judge.after(one, rng, 4)).row("as fifth turn"),
-        judge.score([one for one in first if one.topic != REFUSAL]).row("first set"),
-        judge.score([one for one in first if one.topic == REFUSAL]).row("first set, off topic"),
+        judge.score([one for one in second if one.topic != REFUSAL]).row("second set"),
+        judge.score([one for one in second if one.topic == REFUSAL]).row("second set, off topic"),
         judge.score(suggested, temperature=TEMPERATURE).row(f"suggested, {SAMPLES} each at {TEMPERATURE}"),
     ]
     same = compare(runtime, build)
@@ -122,11 +140,10 @@ def report(path: Path, build: Path, out: Path) -> str:
         "Written by `python -m guide.evaluate`: every answer by llama.cpp from the finished file. "
         "*Right*: the topic's answer, or off topic a refusal. *Unsure*: a refusal or a request for "
         "more words. *Wrong*: another topic's answer. *Whole*: the text is some topic's, to the letter. "
-        "The patterns were widened after a look at what an early model missed of the first set, and now "
-        "make most of it: its figures say nothing about unseen questions. The second was written "
-        "afterwards, and no pattern was changed after it, but the last stages and the caution were chosen "
-        "with its figures in sight; short questions of it are made by the patterns too, so there is a row "
-        "without these.",
+        "The third set judges: it was written by hand apart from the patterns and never trained on, and no pattern "
+        "was changed after a result of it was seen. One was seen before the end: after it, second turns and ways back "
+        "were trained longer. Some of its short questions are made by the patterns too, so there is a row "
+        "without these. The second set was looked at while patterns were written.",
         "",
         "| questions | count | right | unsure | wrong | whole |",
         "|---|--:|--:|--:|--:|--:|",
@@ -134,11 +151,12 @@ def report(path: Path, build: Path, out: Path) -> str:
         "",
         f"- {facts['parameters'] / 1e6:.2f} M parameters, {path.stat().st_size / 1e6:.1f} MB, "
         f"loaded in {1000 * runtime.load_seconds:.0f} ms",
-        f"- trained in {facts['seconds'] / 60:.0f} minutes on one core: {facts['steps']} steps",
+        f"- trained in {facts['seconds'] / 60:.0f} minutes on at most one core: {facts['steps']} steps"
+        + (", begun with the weights of an earlier run (`--begin`)" if facts["begun"] else ""),
         f"- equal to PyTorch: tokens of {same.tokens} of {same.texts} questions, "
         f"greedy text of {same.answers} of {same.questions} answers",
         "",
-        "## Questions of the second set it missed",
+        "## Questions of the third set it missed",
         "",
         *(f"- `{miss.asked.topic}` got `{miss.got}`: {miss.asked.text}" for miss in judge.misses),
         "",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from guide.phrasings import Phrasings
 from guide.tokenizer import Codec
-from guide.topics import REFUSAL, SUGGESTED, Topic
+from guide.topics import REFUSAL, SUGGESTED, UNCLEAR, Topic
 
 IGNORE = -100
 _SYSTEM = (
@@ -42,11 +42,12 @@ class Mix:
     choosing is what is hard. A few rows teach the answers themselves, and chats of several turns.
     """
 
-    choices: int = 64
-    answers: int = 6
+    choices: int = 72
+    answers: int = 5
     chats: int = 3
     turns: tuple[int, ...] = (2, 2, 2, 3)
-    typos: float = 0.2
+    typos: float = 0.35
+    """Share of the questions in which fingers slip."""
     groups: int = 2
     apart: bool = False
     """Whether choices in the longer rows count as much as all the text there, not as one token each."""
@@ -54,23 +55,23 @@ class Mix:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training, up to a step."""
+    """A part of the training, up to a share of its steps."""
 
-    until: int
+    until: float
     mix: Mix
 
 
 PLAN = (
-    Stage(2400, Mix()),
-    Stage(3400, Mix(choices=48, answers=4, chats=9, typos=0.35)),
-    Stage(4100, Mix(choices=32, answers=3, chats=8, turns=(2, 3, 4, 5, 6, 7), typos=0.35, groups=4, apart=True)),
+    Stage(0.45, Mix()),
+    Stage(0.82, Mix(choices=64, answers=4, chats=6, typos=0.5)),
+    Stage(1.0, Mix(choices=48, answers=3, chats=8, turns=(2, 2, 3, 4, 5, 6), typos=0.5, groups=4, apart=True)),
 )
-"""Easy things first: single questions, then typos and second turns, then long chats."""
+"""Easy things first: single questions, then more typos and second turns, then long chats."""
 
 
-def mix_at(step: int) -> Mix:
-    """What a step is made of."""
-    return next((stage.mix for stage in PLAN if step < stage.until), PLAN[-1].mix)
+def mix_at(share: float) -> Mix:
+    """What a step is made of, after this share of all steps."""
+    return next((stage.mix for stage in PLAN if share < stage.until), PLAN[-1].mix)
 
 
 class Examples:
@@ -81,6 +82,7 @@ class Examples:
         self.codec = codec
         self.seed = seed
         self.phrasings = Phrasings(topics)
+        self._by_id = {topic.id: topic for topic in topics}
         wide = sum(topic.wide for topic in topics)
         self._weights = [self._weight(topic, wide) for topic in topics]
 
@@ -91,21 +93,27 @@ class Examples:
             return 0.25 * wide
         return 1.5 if topic.id in SUGGESTED else 1.0
 
-    def step(self, number: int) -> tuple[list[Batch], list[Batch]]:
+    def step(self, number: int, share: float = 1.0) -> tuple[list[Batch], list[Batch]]:
         """The short and the long rows of one step, in groups of like length: padding costs."""
         rng = random.Random(f"{self.seed}/{number}")
-        mix = mix_at(number)
+        mix = mix_at(share)
         self.phrasings.typos = mix.typos
         choices = [self._choice(rng) for _ in range(mix.choices)]
         longer = [self._chat(rng, 1) for _ in range(mix.answers)]
         longer += [self._chat(rng, rng.choice(mix.turns)) for _ in range(mix.chats)]
-        return grouped(choices, 4), grouped(longer, mix.groups)
+        return grouped(choices, 6), grouped(longer, mix.groups)
 
-    def _draw(self, rng: random.Random) -> tuple[Topic, list[int]]:
+    def _draw(self, rng: random.Random, before: Topic | None = None, undo: float = 0.25) -> tuple[Topic, list[int]]:
+        """A question, and the topic that answers it after the topic `before`; `undo` is how often it is undone."""
         topic = rng.choices(self.topics, self._weights)[0]
-        text = self.phrasings.question(topic, rng)
-        ids = self.codec.question(text, drop=rng.random() < 0.25)
-        if rng.random() < 0.3:
+        if rng.random() < undo if before else topic.id == UNCLEAR and rng.random() < 0.2:
+            # What "undo that" asks for follows from the turn before alone.
+            topic = self._by_id[(before and before.undo) or UNCLEAR]
+            text = self.phrasings.undo(rng)
+        else:
+            text = self.phrasings.question(topic, rng)
+        ids = self.codec.question(text, drop=rng.random() < 0.4)
+        if rng.random() < 0.2:
             # A token of noise here and there: no single token may decide alone.
             body = range(3, len(ids) - 5)
             for at in body:
@@ -118,15 +126,24 @@ class Examples:
 
     def _choice(self, rng: random.Random) -> tuple[list[int], list[int]]:
         start = self._start(rng) if rng.random() < 0.3 else []
-        topic, ids = self._draw(rng)
+        before = None
+        if rng.random() < 0.15:
+            # A turn before, often cut off after a few words: a second turn at the price of a first.
+            before, asked = self._draw(rng)
+            answer = self.codec.answer(before.answer)[:-1]
+            if rng.random() < 0.5:
+                answer = answer[: rng.randint(1, 9)]
+            start += [*asked, *answer, self.codec.end, *self.codec.newline]
+        topic, ids = self._draw(rng, before, undo=0.6)
         opening = self.codec.answer(topic.answer)[0]
         return start + ids, [IGNORE] * (len(start) + len(ids) - 1) + [opening]
 
     def _chat(self, rng: random.Random, turns: int) -> tuple[list[int], list[int]]:
         ids = self._start(rng)
         learned = [False] * len(ids)
+        topic = None
         for turn in range(turns):
-            topic, question = self._draw(rng)
+            topic, question = self._draw(rng, topic)
             answer = self.codec.answer(topic.answer)
             last = turn == turns - 1
             if not last and rng.random() < 0.6:
@@ -135,7 +152,7 @@ class Examples:
                 teach = [True, *[False] * (len(answer) - 1)]
             else:
                 teach = [True] * len(answer)
-            if turns > 1 and last and rng.random() < 0.7:
+            if turns > 1 and last and rng.random() < 0.5:
                 answer, teach = answer[:6], teach[:6]
             ids += question + answer
             learned += [False] * len(question) + teach

@@ -18,11 +18,14 @@ from guide.topics import HERE, SUGGESTED, Topic
 
 _CHOICE = re.compile(r"\{([^{}]*)\}")
 _WORD = re.compile(r"[a-z][a-z'\-]*")
+_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _NEIGHBOURS = {
-    key: row[max(0, i - 1) : i] + row[i + 1 : i + 2]
-    for row in ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+    key: row[max(0, i - 1) : i] + row[i + 1 : i + 2] + "".join(other[i : i + 1] for other in _ROWS if other != row)
+    for row in _ROWS
     for i, key in enumerate(row)
 }
+_SOUNDS = (("ie", "ei"), ("ei", "ie"), ("ph", "f"), ("ck", "k"), ("ll", "l"), ("ss", "s"), ("tt", "t"), ("mm", "m"))
+_SOUNDS += (("a", "e"), ("e", "a"), ("c", "k"), ("c", "s"), ("tion", "sion"), ("ou", "u"), ("er", "r"), ("y", "i"))
 _DOMAIN_TEXT = """
 model models llm gguf gpu answer answers reply response output chat chats conversation prompt conversations key keys
 shortcut shortcuts theme themes parameter parameters setting settings pane panes context token tokens memory vram ram
@@ -68,6 +71,7 @@ class Language:
     frames: dict[str, list[str]]
     before: list[str]
     after: list[str]
+    undo: list[str]
     synonyms: dict[str, list[str]]
     longest: int
 
@@ -80,7 +84,7 @@ class Language:
             synonyms.setdefault(first, []).extend(others)
         frames = {kind: table[kind] for kind in ("do", "what", "where", "problem")}
         longest = max(len(word.split()) for word in synonyms)
-        return cls(frames, table["before"], table["after"], synonyms, longest)
+        return cls(frames, table["before"], table["after"], table["undo"], synonyms, longest)
 
     def replace(self, text: str, rng: random.Random, chance: float) -> str:
         """Put synonyms in place of some words."""
@@ -159,6 +163,12 @@ class Phrasings:
             text = self.language.replace(text, rng, 0.35)
         return self.noisy(text, rng, wide=topic.wide)
 
+    def undo(self, rng: random.Random) -> str:
+        """A wish to take back what the answer before was about."""
+        patterns = self.language.undo
+        text = expand(rng.choices(patterns, [1.0 + math.log2(readings(pattern)) for pattern in patterns])[0], rng)
+        return self.noisy(text, rng, wide=False)
+
     def noisy(self, text: str, rng: random.Random, *, wide: bool) -> str:
         """Fillers, dropped and swapped words, typos, punctuation, case."""
         words = text.split()
@@ -177,9 +187,7 @@ class Phrasings:
             at = rng.randrange(len(words) - 1)
             words[at], words[at + 1] = words[at + 1], words[at]
         if rng.random() < self.typos:
-            for _ in range(rng.choice((1, 1, 2))):
-                at = rng.randrange(len(words))
-                words[at] = misspell(words[at], rng)
+            words = smear(words, rng)
         return punctuate(" ".join(words), rng)
 
     def _near_miss(self, rng: random.Random) -> str:
@@ -217,19 +225,43 @@ def pseudoword(rng: random.Random) -> str:
 
 
 def misspell(word: str, rng: random.Random) -> str:
-    """One slip of the fingers in a word of some length; identifiers are left alone."""
+    """One slip of the fingers in a word of some length; of an identifier only the lines go."""
+    if "_" in word:
+        return word.replace("_", rng.choice((" ", "", "-")))
     if len(word) < 4 or not word.strip("?.,!").isalpha():
         return word
-    at = rng.randrange(len(word) - 1)
+    end = len(word.rstrip("?.,!"))
+    at = rng.randrange(end - 1)
     slip = rng.random()
-    if slip < 0.3:
+    if slip < 0.28:
         return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
-    if slip < 0.55:
+    if slip < 0.53:
+        at = rng.randrange(end)
         return word[:at] + word[at + 1 :]
-    if slip < 0.75:
+    if slip < 0.68:
         return word[: at + 1] + word[at:]
-    near = _NEIGHBOURS.get(word[at], "e")
-    return word[:at] + rng.choice(near) + word[at + 1 :]
+    at = rng.randrange(end)
+    near = rng.choice(_NEIGHBOURS.get(word[at], "e"))
+    if slip < 0.76:
+        return word[:at] + near + word[at:]
+    if slip < 0.8:
+        for right, wrong in rng.sample(_SOUNDS, len(_SOUNDS)):
+            if right in word:
+                return word.replace(right, wrong, 1)
+    return word[:at] + near + word[at + 1 :]
+
+
+def smear(words: list[str], rng: random.Random) -> list[str]:
+    """Slips of the fingers in a question: letters, and now and then the space between words."""
+    for _ in range(rng.choice((1, 1, 1, 2, 2, 3))):
+        if len(words) > 2 and rng.random() < 0.1:
+            at = rng.randrange(len(words) - 1)
+            words = [*words[:at], words[at] + words[at + 1], *words[at + 2 :]]
+            continue
+        # Slips are likelier in long words, which are those that carry the meaning.
+        at = rng.choices(range(len(words)), [max(1, len(word) - 2) for word in words])[0]
+        words = [*words[:at], misspell(words[at], rng), *words[at + 1 :]]
+    return words
 
 
 def punctuate(text: str, rng: random.Random) -> str:

@@ -7,6 +7,7 @@ sharper, and a temperature cannot mix two answers.
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -52,6 +53,14 @@ def train_tokenizer(topics: list[Topic], n_vocab: int, seed: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    return with_openings(tokenizer, topics)
+
+
+def with_openings(tokenizer: Tokenizer, topics: list[Topic]) -> Tokenizer:
+    """The same words, with the openings of these topics in place of any others."""
+    described = json.loads(tokenizer.to_str())
+    described["added_tokens"] = [token for token in described["added_tokens"] if token["content"] in CONTROL]
+    tokenizer = Tokenizer.from_str(json.dumps(described))
     tokenizer.add_tokens([AddedToken(topic.opening, normalized=False) for topic in topics])
     return tokenizer
 
@@ -100,6 +109,11 @@ class Codec:
     def decode(self, ids: list[int]) -> str:
         """Text of an answer's tokens."""
         return self._plain.decode(ids, skip_special_tokens=False)
+
+    @property
+    def words(self) -> dict[str, int]:
+        """Every token's text and id."""
+        return self._plain.get_vocab(with_added_tokens=True)
 
     @property
     def size(self) -> int:

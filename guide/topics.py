@@ -8,7 +8,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 REFUSAL = "refuse"
-UNSURE = ("refuse", "unclear")
+UNCLEAR = "unclear"
+UNSURE = (REFUSAL, UNCLEAR)
 """Answers that promise nothing: giving one of them is never confidently wrong."""
 SUGGESTIONS = ("How do I switch models?", "What do the keys do?", "How do I use my GPU?")
 SUGGESTED = {"switch": SUGGESTIONS[0], "keys": SUGGESTIONS[1], "gpu": SUGGESTIONS[2]}
@@ -23,6 +24,8 @@ class Topic:
     opening: str
     forms: dict[str, list[str]] = field(default_factory=dict)
     wide: bool = True
+    undo: str = ""
+    """The topic that answers "and how do I undo that?" right after this one; none: more words are asked for."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,23 @@ def load_topics(folder: Path = HERE / "topics") -> list[Topic]:
                 raise ValueError(f"{path.name}: {entry['id']} does not begin with {opening!r}")
             kinds = ("ask", "do", "what", "where", "problem")
             forms = {kind: entry[kind] for kind in kinds if entry.get(kind)}
-            topics.append(Topic(entry["id"], answer, opening, forms, entry.get("wide", True)))
+            topics.append(Topic(entry["id"], answer, opening, forms, entry.get("wide", True), entry.get("undo", "")))
     openings = [topic.opening for topic in topics]
     if len(set(openings)) != len(openings):
         raise ValueError("two topics open with the same words")
+    unknown = {topic.undo for topic in topics if topic.undo} - {topic.id for topic in topics}
+    if unknown:
+        raise ValueError(f"undone by topics that there are not: {unknown}")
     return topics
 
 
 def load_heldout(path: Path = HERE / "heldout.toml") -> list[Asked]:
     """Questions never trained on, with the topic each belongs to."""
     table = tomllib.loads(path.read_text("utf-8"))
+    return [Asked(topic, text) for topic, texts in table.items() if isinstance(texts, list) for text in texts]
+
+
+def load_undo(path: Path) -> list[Asked]:
+    """What comes after an answer, each with the topic of that answer."""
+    table = tomllib.loads(path.read_text("utf-8"))["undo"]
     return [Asked(topic, text) for topic, texts in table.items() for text in texts]

@@ -16,13 +16,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from guide.caution import be_cautious
-from guide.examples import IGNORE, PLAN, Batch, Examples, mix_at
+from guide.curve import Point, draw
+from guide.examples import IGNORE, Batch, Examples, mix_at
 from guide.export import export
 from guide.model import Guide, Shape
-from guide.tokenizer import Codec, train_tokenizer
+from guide.tokenizer import Codec, train_tokenizer, with_openings
 from guide.topics import HERE, UNSURE, Topic, load_heldout, load_topics
 
 MODEL = HERE.parent / "tui" / "llama_tui" / "guide.gguf"
@@ -33,8 +35,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m guide.train", description=__doc__)
     parser.add_argument("--build", type=Path, default=HERE / "build", help="checkpoints and logs")
     parser.add_argument("--out", type=Path, default=MODEL, help="the GGUF file to write")
-    parser.add_argument("--steps", type=int, default=PLAN[-1].until, help="stop earlier, for a try")
+    parser.add_argument("--steps", type=int, default=4400, help="length of the whole training")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--begin", type=Path, help="folder of an earlier run whose words and weights to begin with")
     parser.add_argument("--vocab", type=int, default=2048)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--dropout", type=float, default=0.1)
@@ -43,6 +46,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
     parser.add_argument("--report", type=Path, default=HERE / "REPORT.md")
+    parser.add_argument("--curve", type=Path, default=HERE / "curve.svg")
     parser.add_argument("--no-report", action="store_true", help="skip the evaluation at the end")
     return parser.parse_args()
 
@@ -69,20 +73,31 @@ def learn(model: Guide, batches: list[Batch], openings: Tensor | None = None) ->
     return loss
 
 
-def rate_at(step: int, peak: float) -> float:
-    """Warm up, hold, come down in a cosine; the last stage comes down once more from 40 %."""
-    first, last = PLAN[-2].until, PLAN[-1].until
-    if step >= first:
-        gone = (step - first) / (last - first)
-        return 0.4 * peak * min(1.0, (step - first + 1) / 40) * 0.5 * (1 + math.cos(math.pi * gone))
+def rate_at(step: int, steps: int, peak: float) -> float:
+    """Warm up, hold for the first half, come down in a cosine."""
     warm = min(1.0, (step + 1) / 200)
-    down = max(0.0, (step / first - 0.4) / 0.6)
-    return peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * down)))
+    down = max(0.0, (step / steps - 0.5) / 0.5)
+    return peak * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * down)))
+
+
+def take_over(model: Guide, codec: Codec, folder: Path) -> None:
+    """Begin with the weights of an earlier run that had the same words and may have had other openings."""
+    words = codec.words
+    earlier = Codec.load(folder / "tokenizer.json").words
+    pairs = [(at, earlier[word]) for word, at in words.items() if word in earlier]
+    mine, theirs = (torch.tensor(ids) for ids in zip(*pairs, strict=True))
+    saved: dict[str, Tensor] = torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+    for name in ("embed.weight", "head.weight"):
+        weight = model.state_dict()[name].clone()
+        weight[mine] = saved[name][theirs]
+        saved[name] = weight
+    model.load_state_dict(saved)
 
 
 @torch.no_grad()
-def held_out(model: Guide, codec: Codec, topics: list[Topic]) -> str:
-    """How often the first token, which decides the answer, is right on unseen questions."""
+def held_out(model: Guide, codec: Codec, topics: list[Topic]) -> tuple[float, float, float]:
+    """How often the first token, which decides the answer, is right and wrong on unseen questions, and
+    a refusal off topic: shares."""
     model.eval()
     names = {codec.answer(topic.answer)[0]: topic.id for topic in topics}
     right = wrong = known = refused = foreign = 0
@@ -97,7 +112,7 @@ def held_out(model: Guide, codec: Codec, topics: list[Topic]) -> str:
             right += got == asked.topic
             wrong += got != asked.topic and got not in UNSURE
     model.train()
-    return f"right {right}/{known}, wrong {wrong}, refused {refused}/{foreign}"
+    return right / known, wrong / known, refused / foreign
 
 
 def main() -> None:
@@ -109,8 +124,10 @@ def main() -> None:
     topics = load_topics()
     tokenizer_file, checkpoint = args.build / "tokenizer.json", args.build / "checkpoint.pt"
     if not tokenizer_file.exists():
-        train_tokenizer(topics, args.vocab, args.seed).save(str(tokenizer_file))
-    codec = Codec.load(tokenizer_file, dropout=0.15)
+        words = Tokenizer.from_file(str(args.begin / "tokenizer.json")) if args.begin else None
+        tokenizer = with_openings(words, topics) if words else train_tokenizer(topics, args.vocab, args.seed)
+        tokenizer.save(str(tokenizer_file))
+    codec = Codec.load(tokenizer_file, dropout=0.2)
     model = Guide(Shape(codec.size, n_layer=args.layers), args.dropout)
     matrices = [weight for weight in model.parameters() if weight.dim() == 2]
     vectors = [weight for weight in model.parameters() if weight.dim() == 1]
@@ -121,11 +138,15 @@ def main() -> None:
         fused=True,
     )
     start, spent = 0, 0.0
+    points: list[Point] = []
+    if args.begin and not checkpoint.exists():
+        take_over(model, codec, args.begin)
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         start, spent = saved["step"], saved["seconds"]
+        points = [Point(*point) for point in saved["points"]]
     examples = Examples(topics, codec, args.seed)
     openings = torch.tensor([codec.answer(topic.answer)[0] for topic in topics])
     count = sum(weight.numel() for weight in model.parameters())
@@ -136,10 +157,11 @@ def main() -> None:
         # Dropout draws from torch's own generator: seeded per step, it survives a restart too.
         torch.manual_seed(args.seed * 1_000_003 + step)
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, args.rate)
-        short, long = examples.step(step)
+            group["lr"] = rate_at(step, args.steps, args.rate)
+        share = step / args.steps
+        short, long = examples.step(step, share)
         optimizer.zero_grad(set_to_none=True)
-        losses = learn(model, short), learn(model, long, openings if mix_at(step).apart else None)
+        losses = learn(model, short), learn(model, long, openings if mix_at(share).apart else None)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         for at, value in enumerate(losses):
@@ -148,19 +170,24 @@ def main() -> None:
         if done % 50 == 0:
             seconds = time.monotonic() - began
             line = f"step {done}: choice {smooth[0]:.3f}, text {smooth[1]:.3f}, {seconds:.0f} s"
-            if done % 250 == 0:
-                line += ", " + held_out(model, codec, topics)
+            if done % args.every == 0 or done == args.steps:
+                points.append(Point(done, smooth[0], smooth[1], *held_out(model, codec, topics)))
+                line += f", right {points[-1].right:.3f}, wrong {points[-1].wrong:.3f}"
+                line += f", refused {points[-1].refused:.3f}"
             print(line, file=sys.stderr, flush=True)
         if done % args.every == 0 or done == args.steps:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
-            torch.save(state | {"seconds": time.monotonic() - began}, checkpoint.with_suffix(".new"))
+            state |= {"seconds": time.monotonic() - began, "points": [tuple(point) for point in points]}
+            torch.save(state, checkpoint.with_suffix(".new"))
             checkpoint.with_suffix(".new").replace(checkpoint)
             export(model, codec.tokenizer, args.build / "guide.gguf")
+    args.curve.write_text(draw(points), "utf-8")
     be_cautious(model, examples, codec, topics, args.caution)
     torch.save(model.state_dict(), args.build / "final.pt")
     export(model, codec.tokenizer, args.out)
     facts = {"shape": asdict(model.shape), "parameters": count, "steps": args.steps, "seed": args.seed}
     facts["seconds"] = round(time.monotonic() - began)
+    facts["begun"] = bool(args.begin)
     (args.build / "run.json").write_text(json.dumps(facts, indent=2))
     if not args.no_report:
         from guide.evaluate import report

@@ -13,7 +13,8 @@ from llama_tui.engine.protocol import Message, Token
 from llama_tui.paths import Paths
 from llama_tui.settings.params import defaults
 
-ANSWERS = {topic.id: topic.answer for topic in load_topics()}
+TOPICS = {topic.id: topic for topic in load_topics()}
+ANSWERS = {id: topic.answer for id, topic in TOPICS.items()}
 OFF_TOPIC = ("What is the capital of France?", "Write a poem about the sea", "How do I bake bread?")
 
 
@@ -48,3 +49,31 @@ async def test_it_says_plainly_that_it_knows_nothing_else(paths: Paths, guide_mo
     finally:
         await pool.close(unload=True)
     assert set(said) == {ANSWERS["refuse"]}
+
+
+@pytest.mark.parametrize(
+    ("before", "question"),
+    [
+        ("temperature", "What is temperature?"),
+        ("theme", "How do I change the theme?"),
+        ("new_chat", "Start a new chat"),
+    ],
+)
+async def test_how_to_undo_that_is_answered_from_the_turn_before(
+    paths: Paths, guide_model: Path, before: str, question: str
+) -> None:
+    pool = Pool(paths, lambda _engine: None)
+    try:
+        engine = await pool.acquire("guide", guide_model, defaults("load"))
+        chat = (
+            Message("user", question),
+            Message("assistant", ANSWERS[before]),
+            Message("user", "and how do I undo that?"),
+        )
+        async with contextlib.aclosing(
+            engine.generate("g", chat, {**defaults("sampling"), "temperature": 0.0})
+        ) as events:
+            said = "".join([event.text async for event in events if isinstance(event, Token)])
+    finally:
+        await pool.close(unload=True)
+    assert said == ANSWERS[TOPICS[before].undo]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import tomllib
+from collections import Counter
 
 import pytest
 
-from guide.topics import Topic, load_topics
+from guide.topics import HERE, Topic, load_heldout, load_topics, load_undo
+from llama_tui.commands import COMMANDS
 from llama_tui.library.gguf import read_header
 from llama_tui.library.scan import builtin_path
 from llama_tui.settings.params import BY_NAME, PARAMS
 from llama_tui.ui.app import FIRST_KEYS, later_keys
 from llama_tui.ui.bindings import key_words
+from llama_tui.ui.theme import shipped_dir
 
 TOPICS = {topic.id: topic for topic in load_topics()}
 KEYS = {
@@ -23,6 +28,24 @@ KEYS = {
 } | {"u", "r", "/", "pgup", "pgdn"}
 VARIABLES = {name for param in PARAMS for name in param.env}
 CODE = re.compile(r"`([^`\n]+)`")
+BLOCK = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
+ELSEWHERE = {"--force-reinstall", "--no-cache-dir", "--help"}
+"""Flags of pip, and the one that every command has."""
+OF_THE_CLIENT = {"tool_choice", "parallel_tool_calls", "response_format", "tool_calls"}
+CHOICES = {choice for param in PARAMS for choice in param.choices}
+
+
+def flags() -> set[str]:
+    """Every flag of every command."""
+    parsers = [importlib.import_module(f"llama_tui.commands.{name}").parser() for name in COMMANDS]
+    return {flag for parser in parsers for flag in parser._option_string_actions} | {param.flag for param in PARAMS}
+
+
+def said_in(topic: Topic) -> list[str]:
+    """What an answer sets as code: words in a line, and lines of blocks."""
+    blocks = BLOCK.findall(topic.answer)
+    rest = BLOCK.sub("", topic.answer)
+    return CODE.findall(rest) + [line for block in blocks for line in block.splitlines()]
 
 
 def named(topic: Topic, pattern: str) -> set[str]:
@@ -32,7 +55,11 @@ def named(topic: Topic, pattern: str) -> set[str]:
 
 @pytest.mark.parametrize("topic", TOPICS.values(), ids=TOPICS)
 def test_its_keys_exist(topic: Topic) -> None:
-    said = {word for word in CODE.findall(topic.answer) if re.fullmatch(r"(ctrl|alt|shift)\+\S+|f\d+|esc|enter", word)}
+    said = {
+        word
+        for word in said_in(topic)
+        if re.fullmatch(r"((ctrl|alt|shift)\+)+\S+|f[1-9]|f1[0-2]|esc|enter|pg\w+|end", word)
+    }
     assert said <= KEYS, said - KEYS
 
 
@@ -40,14 +67,45 @@ def test_its_keys_exist(topic: Topic) -> None:
 def test_its_variables_and_flags_exist(topic: Topic) -> None:
     variables = named(topic, r"\b(?:LLAMA_CPP|LLAMA_TUI)_[A-Z_]*[A-Z]\b")
     assert variables <= VARIABLES, variables - VARIABLES
-    flags = named(topic, r"(?<!\S)`?(--[a-z][a-z-]+)") - {"--force-reinstall", "--no-cache-dir", "--help", "--version"}
-    assert flags <= {param.flag for param in PARAMS}, flags
+    assert (said := named(topic, r"(?<!\S)`?(--[a-z][a-z-]+)")) <= flags() | ELSEWHERE, said
+
+
+@pytest.mark.parametrize("topic", TOPICS.values(), ids=TOPICS)
+def test_its_commands_exist(topic: Topic) -> None:
+    said = {match[1] for code in said_in(topic) if (match := re.search(r"\bllama-tui ([a-z]+)(?![\w-])", code))}
+    assert said <= set(COMMANDS), said - set(COMMANDS)
 
 
 @pytest.mark.parametrize("topic", TOPICS.values(), ids=TOPICS)
 def test_its_parameters_exist(topic: Topic) -> None:
-    said = {word for word in CODE.findall(topic.answer) if re.fullmatch(r"[a-z]+(_[a-z]+)+", word)}
-    assert said <= BY_NAME.keys(), said - BY_NAME.keys()
+    said = {word for word in said_in(topic) if re.fullmatch(r"[a-z]+(_[a-z]+)+", word)}
+    known = BY_NAME.keys() | CHOICES | OF_THE_CLIENT
+    assert said <= known, said - known
+
+
+@pytest.mark.parametrize("topic", TOPICS.values(), ids=TOPICS)
+def test_what_it_sets_can_be_set(topic: Topic) -> None:
+    for code in said_in(topic):
+        match = re.fullmatch(r"([a-z_]+) = (.+)", code)
+        if match and (match[1] in BY_NAME or topic.id != "python"):
+            BY_NAME[match[1]].check(tomllib.loads(f"value = {match[2]}")["value"])
+
+
+def test_its_themes_exist() -> None:
+    said = set(CODE.findall(TOPICS["theme"].answer)) - KEYS - {"~/.config/llama-tui/themes/"}
+    assert said == {path.stem for path in shipped_dir().glob("*.toml")}
+
+
+def test_every_command_of_the_program_is_told() -> None:
+    assert set(COMMANDS) <= set(CODE.findall(TOPICS["commands"].answer))
+
+
+def test_every_question_that_is_held_out_has_its_topic() -> None:
+    for name in ("heldout.toml", "heldout2.toml", "heldout3.toml"):
+        assert {asked.topic for asked in load_heldout(HERE / name)} <= TOPICS.keys()
+    judged = Counter(asked.topic for asked in load_heldout(HERE / "heldout3.toml"))
+    assert all(judged[topic] >= 3 for topic in TOPICS), TOPICS.keys() - judged.keys()
+    assert {asked.topic for asked in load_undo(HERE / "heldout3.toml")} <= TOPICS.keys()
 
 
 def test_its_build_flags_are_those_that_the_program_prints() -> None:
