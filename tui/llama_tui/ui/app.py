@@ -279,7 +279,8 @@ class LlamaTui(PaintedApp[Farewell]):
 
     async def on_unmount(self) -> None:
         """Let go of the engines, however the program ends; after `action_quit` nothing is left to do."""
-        await self.workbench.close(unload=False)
+        if "workbench" in self.__dict__:  # it was made
+            await self.workbench.close(unload=False)
 
     @on(TerminalGone)
     def _leave_at_once(self) -> None:
