@@ -53,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         flags = parameters(given)
     except LlamaTuiError as error:
         parser.exit(2, f"llama-tui: {error.message}\n{error.hint}\n")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if terminal and not sys.stderr.isatty():
+        os.dup2(1, 2)  # Textual draws on standard error: with `2>log` the screen would stay black
+    if not terminal or sys.__stderr__ is None:
         _fail(LlamaTuiError("llama-tui needs a terminal.", "Run it without redirecting its input or output."))
     if os.environ.get("TERM", "") in ("", "dumb"):
         _fail(
