@@ -36,6 +36,7 @@ class Row(NamedTuple):
 
 def rows(rounds: int, program: Path | None) -> Iterator[Row]:
     """Measure one thing after another."""
+    model = model_path() if program else None  # before the other parts have homes of their own
     with tempfile.TemporaryDirectory(prefix="lt") as bytecode:
         starts = [start.measure(bytecode) for _ in range(rounds + 1)][1:]
         ready, cpu = _median(starts, "ready for keys, s"), _median(starts, "CPU until then, s")
@@ -53,8 +54,8 @@ def rows(rounds: int, program: Path | None) -> Iterator[Row]:
     idle = [wire.measure(wire.PLAIN, "idle") for _ in range(rounds)]
     percent, sent = _middle(idle, "CPU %, at rest"), _middle(idle, "bytes a second, at rest")
     yield Row("idle: CPU %, bytes/s to the terminal", f"{percent:.2f}, {sent:.0f}", "≤ 0.3, ≤ 60")
-    if program:
-        ratio = asyncio.run(answer_ratio(model_path(), max(1, physical_cores() - 1), rounds, program))
+    if program and model:
+        ratio = asyncio.run(answer_ratio(model, max(1, physical_cores() - 1), rounds, program))
         yield Row("decode speed against llama-bench, 2,048 tokens", f"{ratio:.3f}", "≥ 0.95")
 
 

@@ -192,7 +192,9 @@ class Comparison:
     async def _package(self) -> None:
         package = await asyncio.to_thread(Package, self._model, self._threads)
         async with self._engine() as engine:
-            pairs = [(await engine.decode(2048), package.decode(2048)) for _ in range(self._rounds)]
+            pairs = [
+                (await engine.decode(2048), await asyncio.to_thread(package.decode, 2048)) for _ in range(self._rounds)
+            ]
         self._report.ratio("decode of 2,048 tokens / llama_cpp.Llama", [a for a, _ in pairs], [b for _, b in pairs])
 
     async def _logprobs(self) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -338,3 +339,16 @@ def test_a_hung_engine_of_another_program_does_not_hold_up_the_start(paths: Path
             assert terminal.wait() == 0
     finally:
         end_engines(paths)
+
+
+@pytest.mark.parametrize("redirected", ["2>/dev/null", "2>&-"])
+def test_standard_error_elsewhere_leaves_no_black_screen(paths: Paths, redirected: str) -> None:
+    command = ("/bin/sh", "-c", f'"$0" -m llama_tui {redirected}', sys.executable)
+    with Terminal(command=command) as terminal:
+        if redirected == "2>&-":  # where Textual finds nothing to draw on
+            terminal.wait_for("llama-tui needs a terminal.")
+            assert terminal.wait() == 1
+        else:
+            terminal.wait_for(READY)
+            terminal.send(CTRL_Q)
+            assert terminal.wait() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from llama_tui.paths import Paths
 from llama_tui.settings.layers import Setting
 from llama_tui.settings.store import SettingsStore
 from llama_tui.ui.app import LlamaTui
+from llama_tui.ui.widgets.loaded import LoadedPane
 from tests.ui.program import FixedMachine, leave, until
 
 SIZE = (120, 40)
@@ -65,6 +67,23 @@ async def test_nothing_is_read_for_a_pane_that_is_hidden(paths: Paths, monkeypat
         await pilot.press("f2")
         shown = machine.reads
         await until(lambda: machine.reads > shown + 1)
+        await leave(app)
+
+
+async def test_devices_that_answer_slowly_are_shown_all_the_same(paths: Paths) -> None:
+    class SlowMachine(CountedMachine):
+        """Takes longer than the readout's second."""
+
+        def read(self) -> list[DeviceMemory]:
+            time.sleep(1.5)
+            return super().read()
+
+    machine, settings = SlowMachine(), SettingsStore(paths, os.environ, {})
+    settings.load()
+    app = LlamaTui(paths, settings, machine=machine)
+    async with app.run_test(size=SIZE):
+        loaded = app.main.query_one(LoadedPane)
+        await until(lambda: "RAM" in str(loaded.render()))
         await leave(app)
 
 

@@ -151,6 +151,19 @@ async def test_what_is_loaded_is_laid_out_for_the_width_that_it_has(paths: Paths
             assert len(lines) == pane.size.height
 
 
+async def test_panes_fold_for_a_width_that_comes_while_a_screen_is_over_them(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app, (140, 40)) as pilot:
+        for width, side, form in ((70, False, False), (90, True, False), (140, True, True)):
+            await pilot.press("ctrl+o")
+            await until(lambda: app.screen is not app.main)
+            await pilot.resize_terminal(width, 40)
+            await until(lambda: app.main.side.display == side, 20)  # noqa: B023
+            await until(lambda: app.main.query_one(ParameterForm).display == form, 20)  # noqa: B023
+            await pilot.press("escape")
+            await until(lambda: app.screen is app.main)
+
+
 async def test_thoughts_and_notices_are_in_the_log(paths: Paths, tmp_path: Path) -> None:
     folder = tmp_path / "thinkers"
     folder.mkdir()

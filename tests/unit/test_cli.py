@@ -123,6 +123,24 @@ def test_no_command_imports_the_terminal_program(name: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
+@pytest.mark.parametrize("words", [["models"], ["run", "nothing", "hi"], []])
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_leads_nowhere(words: list[str], closed: str, tmp_path: Path) -> None:
+    tried = tmp_path / "descriptors"
+    code = (
+        "import atexit, os, pathlib, llama_tui.cli;"
+        f"found = pathlib.Path({str(tried)!r});"
+        "atexit.register(lambda: found.write_text(str([bool(os.fstat(fd)) for fd in range(3)])));"
+        f"llama_tui.cli.main({words!r})"
+    )
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code], check=False, capture_output=True, text=True
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (0, 1, 3)
+    assert tried.read_text() == "[True, True, True]"
+
+
 def test_figures_stand_under_their_heads() -> None:
     lines = table(("NAME", "PID"), [("a", "12345"), ("longer", "7")], frozenset({"PID"})).splitlines()
     assert lines == ["NAME      PID", "a       12345", "longer      7"]

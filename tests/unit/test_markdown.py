@@ -16,7 +16,7 @@ from llama_tui.ui.code import Code
 from llama_tui.ui.entry import Entry
 from llama_tui.ui.look import Look
 from llama_tui.ui.text import Row, chop, expand_tabs, fit, wrap
-from llama_tui.ui.view import EntryView
+from llama_tui.ui.view import MARKDOWN_LIMIT, EntryView
 
 LOOK = Look(**{name: Style(color=f"color({index})") for index, name in enumerate(Look.names())})
 """A colour of its own for every role, so that rows that look the same are the same."""
@@ -317,3 +317,13 @@ def test_tabs_and_fit() -> None:
     assert fit("我们去", 4) == "我…"
     assert fit("abc", 1) == "…"
     assert fit("abc", 0) == ""
+
+
+def test_a_long_text_is_read_anew_once_however_its_lines_end() -> None:
+    line = "word " * 200 + "\r\n\r\n"
+    made = view(line * (MARKDOWN_LIMIT // len(line)))
+    made.feed(line)
+    first = made.unit(1)
+    made.feed(line)
+    assert first is not None and first.kind == "plain"
+    assert made.unit(1) is first

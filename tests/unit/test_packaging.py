@@ -38,3 +38,9 @@ def test_every_import_is_a_dependency() -> None:
     for module in modules:
         names = {normal(name) for name in distributions.get(module, [])}
         assert names & wanted, f"{module} comes from {names or 'nowhere'}, which the package does not ask for"
+
+
+def test_an_interactive_shell_offers_the_clients() -> None:
+    import llama_tui
+
+    assert {"Client", "SyncClient"} <= set(dir(llama_tui))

@@ -25,8 +25,15 @@ def read(reports: Reports, pieces: list[str], between: float = 0.01) -> str:
 
 def asked() -> Reports:
     reports = Reports()
-    reports.ask(0.0)
+    reports.ask(0.0, background=True)
     return reports
+
+
+def test_where_the_background_is_not_asked_for_the_last_question_still_is() -> None:
+    reports = Reports()
+    assert reports.ask(0.0, background=False) == "\x1b[c"
+    assert reports.due
+    assert reports.feed(ATTRIBUTES, 0.1) == "" and not reports.due
 
 
 @pytest.mark.parametrize("end", ["\x1b\\", "\x07"])

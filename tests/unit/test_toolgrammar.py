@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_tui.engine.protocol import ToolChoice
+from llama_tui.errors import EngineError
 from llama_tui.worker import binding
 from llama_tui.worker.binding import llama
 from llama_tui.worker.gbnf import check
@@ -219,3 +220,21 @@ def test_a_schema_of_every_kind(judge: Judge, name: str, given: dict[str, Any]) 
     assert judge.takes(grammar, written), (written, grammar)
     for wrong in ({**given, "kind": "c"}, {**given, "one": "y"}, {**given, "either": []}, {**given, "maybe": 5}):
         assert not judge.takes(grammar, called_by(shown, [("f", wrong)])[1]), wrong
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "a type that JSON has not": {"type": ["string", "date"]},
+    "no type": {"type": {"of": "string"}},
+    "anything or a text": {"anyOf": [True, {"type": "string"}]},
+    "required as it once was": {"type": "object", "properties": {"a": {"type": "string"}}, "required": True},
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("name", ["like Python", "tags"])
+def test_an_odd_schema_is_taken_or_refused_in_words(name: str, odd: str) -> None:
+    function = {"name": "f", "parameters": {"type": "object", "properties": {"a": ODD[odd]}}}
+    with contextlib.suppress(EngineError):
+        check(calls_grammar(shown_of(name).formats, [function], REQUIRED, "")[0])
+    function = {"name": "f", "parameters": ODD["required as it once was"]}
+    check(calls_grammar(shown_of(name).formats, [function], REQUIRED, "")[0])

@@ -152,6 +152,7 @@ INVENTED: dict[str, tuple[str, str, str, str]] = {
     "an attribute": ("<tools>\n", '<call name="NAME" id="ID">JSON</call>', "\n", "\n</tools>"),
     "like Python": ("<|python_start|>[", "NAME(PYTHON)", ", ", "]<|python_end|>"),
     "like Python, in lines": ("<code>\n", "NAME(PYTHON)", "\n", "\n</code>"),
+    "like Python, without None": ("<|python_start|>[", "NAME(GIVEN)", ", ", "]<|python_end|>"),
     "tags": ("<minimax:call>\n", '<invoke name="NAME">\nTAGS</invoke>', "\n", "\n</minimax:call>"),
 }
 
@@ -166,6 +167,10 @@ def invented(name: str) -> str:
         "TEXT": "{{ f.arguments | tojson | tojson }}",
         "PYTHON": (
             "{% for k, v in f.arguments.items() %}{{ k }}={{ v | pprint }}{{ ', ' if not loop.last }}{% endfor %}"
+        ),
+        "GIVEN": (
+            "{% for k, v in f.arguments.items() if v is not none %}"
+            "{{ k }}={{ v | pprint }}{{ ', ' if not loop.last }}{% endfor %}"
         ),
         "TAGS": (
             '{% for k, v in f.arguments.items() %}<parameter name="{{ k }}">'

@@ -18,3 +18,8 @@ def __getattr__(name: str) -> object:
 
         return getattr(client, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """With the clients, which an interactive shell completes."""
+    return sorted({*globals(), *__all__})

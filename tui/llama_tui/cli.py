@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and exit: 0 after a normal end, 1 after an error, 2 for bad arguments."""
     if sys.platform == "win32":
         _fail(LlamaTuiError("llama-tui does not run on Windows itself.", "Use it inside WSL."))
+    _open_missing_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in COMMANDS:
         sys.exit(_run_command(words[0], words[1:]))
@@ -52,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         flags = parameters(given)
     except LlamaTuiError as error:
         parser.exit(2, f"llama-tui: {error.message}\n{error.hint}\n")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if terminal and not sys.stderr.isatty():
+        os.dup2(1, 2)  # Textual draws on standard error: with `2>log` the screen would stay black
+    if not terminal or sys.__stderr__ is None:
         _fail(LlamaTuiError("llama-tui needs a terminal.", "Run it without redirecting its input or output."))
     if os.environ.get("TERM", "") in ("", "dumb"):
         _fail(
@@ -61,6 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         )
     _run(model, flags)
+
+
+def _open_missing_streams() -> None:
+    """Standard streams that were closed before the start, as by `>&-`, lead nowhere from here on. Their
+    descriptors must not go to the next file or socket that is opened: it would get what is printed."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(opened, True)
+    os.close(opened)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", errors="replace", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", errors="replace", closefd=False)
 
 
 def _run_command(name: str, words: list[str]) -> int:

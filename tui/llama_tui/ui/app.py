@@ -106,7 +106,6 @@ class LlamaTui(PaintedApp[Farewell]):
         super().__init__(Painting(values["paint"] == "diff", int(str(values["frame_rate"]))))
         if "SSH_CONNECTION" in os.environ or "SSH_TTY" in os.environ:
             self.animation_level = "none"
-        self._paths = paths
         self._machine = machine
         self.keys = KeyTable(FIRST_KEYS, settings.keys(), str(paths.config_file), later_keys)
         self.main = MainScreen(lambda: self.workbench, model, self.keys)
@@ -280,7 +279,8 @@ class LlamaTui(PaintedApp[Farewell]):
 
     async def on_unmount(self) -> None:
         """Let go of the engines, however the program ends; after `action_quit` nothing is left to do."""
-        await self.workbench.close(unload=False)
+        if "workbench" in self.__dict__:  # it was made
+            await self.workbench.close(unload=False)
 
     @on(TerminalGone)
     def _leave_at_once(self) -> None:

@@ -64,9 +64,9 @@ class AskingDriver(LinuxDriver):
             self.ask()
 
     def ask(self) -> None:
-        """Ask the terminal; what it answers comes as messages."""
+        """Ask the terminal, for its background where that may be; what it answers comes as messages."""
         with self._told:
-            questions = self._reports.ask(time.monotonic())
+            questions = self._reports.ask(time.monotonic(), background=is_asked(os.environ))
         self.write(questions)
 
     def disable_input(self) -> None:

@@ -8,9 +8,9 @@ from math import inf
 
 from llama_tui.background import ANSWER, QUESTION, Background, told
 
-QUESTIONS = f"{QUESTION}\x1b[c"
-"""The background colour, and the attributes of the device: these every terminal tells, in the order of the
-questions, so that with them it is known that nothing more will come."""
+LAST_QUESTION = "\x1b[c"
+"""The attributes of the device: these every terminal tells, in the order of the questions, so that with them it
+is known that nothing more will come."""
 
 ESCAPE_SECONDS = 0.1
 """How long the beginning of an answer is waited for that could as well be a key."""
@@ -40,11 +40,11 @@ class Reports:
     _held: str = ""
     _until: float = 0.0
 
-    def ask(self, now: float) -> str:
-        """What to write to ask; from then on answers are due."""
+    def ask(self, now: float, *, background: bool) -> str:
+        """What to write to ask, for the background too if told so; from then on answers are due."""
         self.due += 1
         self.asked = now
-        return QUESTIONS
+        return QUESTION + LAST_QUESTION if background else LAST_QUESTION
 
     def feed(self, data: str, now: float) -> str:
         """Keys alone, in order. What may be the beginning of an answer is held back for a while."""

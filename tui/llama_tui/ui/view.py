@@ -114,7 +114,8 @@ class EntryView:
             return
         text = sanitize(self.entry.text)
         self._splitter = None
-        if self.entry.role == "assistant" and len(text) <= MARKDOWN_LIMIT:
+        # By the length that `feed` goes by: made safe, a text of CR LF is shorter.
+        if self.entry.role == "assistant" and len(self.entry.text) <= MARKDOWN_LIMIT:
             self._splitter = Splitter(text)
             self._references = self._splitter.references
         if self._splitter is None or _unwieldy(self._splitter.units):

@@ -145,7 +145,8 @@ class Decoder:
         buffer = (ctypes.c_uint8 * len(data)).from_buffer(data)
         read = llama.llama_state_seq_set_data(self._model.context, buffer, len(data), 0)
         if read != len(data) or llama.llama_memory_seq_pos_max(self._memory, 0) + 1 != len(tokens):
-            self._forget()
+            # What was half read may hold anything, and a masked cell that is no number still spoils a sum.
+            llama.llama_memory_clear(self._memory, True)
             return False
         self._held += tokens
         return True

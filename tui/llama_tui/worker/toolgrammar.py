@@ -13,7 +13,7 @@ from llama_tui.worker.constraint import grammar_of_schema
 from llama_tui.worker.toolformat import Envelope, Format, Named, Signature, Tagged
 from llama_tui.worker.toolmarks import ID
 from llama_tui.worker.toolschema import SLOTS, NestedTags, Values, properties, sequence, text, until
-from llama_tui.worker.toolvalues import resolved, types_of
+from llama_tui.worker.toolvalues import types_of
 
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|[A-Za-z][A-Za-z0-9-]*')
 
@@ -124,11 +124,8 @@ def _schema_rules(schema: Mapping[str, Any], prefix: str, rules: list[str]) -> s
 
 
 def _tagged(body: Tagged, name: str, schema: dict[str, Any], number: int, rules: list[str]) -> str:
-    properties: Any = resolved(schema, schema).get("properties")
-    required: Any = schema.get("required")
     parts = [text(name + body.head)]
-    for place, (key, part) in enumerate(cast("dict[str, Any]", properties or {}).items()):
-        described = cast("dict[str, Any]", part) if isinstance(part, dict) else {}
+    for place, (key, described, needed) in enumerate(properties(schema, schema)):
         types = types_of(described, schema)
         is_text = not types or "string" in types
         middle = body.middle if is_text else body.middle_other
@@ -140,7 +137,7 @@ def _tagged(body: Tagged, name: str, schema: dict[str, Any], number: int, rules:
             whole = {**described, **{name: schema[name] for name in ("$defs", "definitions") if name in schema}}
             value = _schema_rules(whole, f"t{number}-{place}-", rules)
         argument = f"{text(body.pre + key + middle)} {value} {text(body.post)}"
-        parts.append(argument if key in (required or ()) else f"({argument})?")
+        parts.append(argument if needed else f"({argument})?")
     return " ".join(part for part in parts if part)
 
 

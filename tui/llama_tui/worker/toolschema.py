@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
+from llama_tui.errors import EngineError
 from llama_tui.worker.toolformat import IN_JSON, Notation, Tagged
 from llama_tui.worker.toolmarks import ID, KEY, NUMBER
 from llama_tui.worker.toolvalues import resolved
@@ -19,6 +20,7 @@ SLOTS = {ID: "[a-zA-Z0-9]{9}", NUMBER: "[0-9]"}
 _INTEGER = '"-"? ("0" | [1-9] [0-9]{0,18})'
 _NUMBER = f'{_INTEGER} ("." [0-9]{{1,17}})? ([eE] [-+]? [0-9]{{1,3}})?'
 _Kind = Literal["string", "integer", "number", "boolean", "null", "array", "object", "any"]
+_KINDS: tuple[_Kind, ...] = get_args(_Kind)
 
 
 class Values:
@@ -46,9 +48,11 @@ class Values:
             return _one_of([self._literal(value) for value in cast("list[Any]", values)])
         for several in ("anyOf", "oneOf"):
             if isinstance(parts := schema.get(several), list):
-                return _one_of([self.of(part) for part in cast("list[dict[str, Any]]", parts)])
+                return _one_of([self.of(_schema(part)) for part in cast("list[Any]", parts)])
         types: Any = schema.get("type") or ("object" if "properties" in schema else "any")
         kinds = cast("list[_Kind]", types if isinstance(types, list) else [types])
+        if unknown := [kind for kind in kinds if kind not in _KINDS]:
+            raise EngineError(f"A tool's schema has the type {unknown[0]!r}", f"JSON has {', '.join(_KINDS[:-1])}.")
         return _one_of([self._of_kind(kind, schema) for kind in kinds])
 
     def _of_kind(self, kind: _Kind, schema: Mapping[str, Any]) -> str:
@@ -165,7 +169,8 @@ def properties(
     """The members that an object may have, with their schemas and whether they must be there; `ordered`
     by their names."""
     schema = resolved(schema, root)
-    required: Any = schema.get("required") or ()
+    given: Any = schema.get("required")
+    required = cast("list[Any]", given) if isinstance(given, list) else []
     found: list[tuple[str, Mapping[str, Any], bool]] = [
         (key, _schema(part), key in required) for key, part in _schema(schema.get("properties")).items()
     ]

@@ -215,10 +215,9 @@ class MainScreen(Screen[None]):
     def on_resize(self, event: events.Resize) -> None:
         """Fold what does not fit. Textual tells a size more than once; what is laid out for it is left as it is."""
         for panes in self.query(Panes):
+            panes.fit(event.size.width)
             if self.container_size == event.size:
                 event.prevent_default()
-            else:
-                panes.fit(event.size.width)
 
     def action_toggle_models(self) -> None:
         """Show or fold the models pane."""

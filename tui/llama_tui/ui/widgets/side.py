@@ -34,6 +34,7 @@ class SidePane(Vertical):
         self._bench = workbench
         self._devices: list[DeviceMemory] = []
         self._silent: set[int] = set()
+        self._reading = False
         self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -92,9 +93,15 @@ class SidePane(Vertical):
             self._silent = silent
             self.show(self.rows())
 
-    @work(group="readout", exclusive=True)
+    @work(group="readout")
     async def _read(self) -> None:
-        self._devices = await asyncio.to_thread(self._workbench.machine.read)
+        if self._reading:
+            return  # a machine that takes longer than a tick to answer
+        self._reading = True
+        try:
+            self._devices = await asyncio.to_thread(self._workbench.machine.read)
+        finally:
+            self._reading = False
         self._show_loaded()
 
     @on(ModelList.UnloadRequested)
