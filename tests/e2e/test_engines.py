@@ -100,7 +100,7 @@ def test_a_quit_that_keeps_leaves_the_answer_to_its_engine_and_the_next_start_ha
 
 
 def test_doctor_asks_the_terminal(paths: Paths) -> None:
-    with Terminal("doctor") as terminal:
+    with Terminal("doctor", answers=False) as terminal:
         terminal.wait_for("it does not answer questions about itself")
         assert terminal.wait() in (0, 1)
         assert b"\x1b[c" in terminal.raw and b"\x1b[?2026$p" in terminal.raw

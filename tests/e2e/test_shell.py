@@ -116,7 +116,9 @@ class TestRun:
         (engine,) = listed()
         held = [sum(buffer[kind] for buffer in engine["buffers"]) for kind in ("weights", "kv")]
         expected = [sum(buffer[kind] for buffer in engine["estimate"]["buffers"]) for kind in ("weights", "kv")]
-        assert held == expected
+        # Behind the last tensor of a mapped file there is no padding.
+        assert expected[0] - 32 < held[0] <= expected[0]
+        assert held[1] == expected[1]
         refused = shell("run", "guide", "hi", "--n-ctx", "1024", "--max-loaded", "1")
         assert refused.returncode == 4
         assert f"llama-tui stop {engine['pid']}" in refused.stderr

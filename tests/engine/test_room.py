@@ -27,6 +27,7 @@ from tests import ggufs
 from tests.engine.conftest import HELLO, first, load_params, ready, until
 
 MIB = 2**20
+PADDING = 32
 LRU = Policy(evict=True)
 
 
@@ -110,7 +111,9 @@ class TestEstimates:
         assert engine.state
         memory = engine.state.memory
         held = [sum(getattr(buffer, kind) for buffer in memory.buffers) for kind in ("weights", "kv", "compute")]
-        assert held == [told.weights, told.kv, told.compute]
+        # Behind the last tensor of a mapped file there is no padding.
+        assert told.weights - PADDING < held[0] <= told.weights
+        assert held[1:] == [told.kv, told.compute]
         assert memory.private is not None
         assert memory.private <= estimate.ram.total - estimate.mapped
         assert engine.spec.estimate

@@ -36,6 +36,9 @@ _STRING = 8
 _ARRAY = 9
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 
+_TENSOR_ALIGNMENT = 32
+"""Bytes of which the place of every tensor in a buffer is a multiple (ggml-impl.h, TENSOR_ALIGNMENT)."""
+
 _AGAIN = "Fetch or copy the file again."
 _FOREIGN = (
     (b"version https://git-lfs", "It is a Git LFS pointer, not the model: run `git lfs pull`."),
@@ -63,7 +66,7 @@ class Header(Struct, frozen=True):
 
     `tensor_bytes` is None where a tensor has a type that this program does not know; `needed_bytes`
     is then only the least that the file must have. `types` counts the weights of each tensor type, `groups`
-    the bytes of each block ("blk.0") and of the tensors beside them ("token_embd", "output").
+    the bytes that each block ("blk.0") and the tensors beside them ("token_embd", "output") take in memory.
     """
 
     path: Path
@@ -291,7 +294,7 @@ class _Parser:
             if offset + size > _BIGGEST:
                 self._corrupt(f"the tensor {name!r} is said to be at {offset:,}")
             group = _group(name)
-            groups[group] = groups.get(group, 0) + size
+            groups[group] = groups.get(group, 0) + size + -size % _TENSOR_ALIGNMENT
             end = max(end, offset + size)
             expected = end + -end % alignment
             total = total + size if total is not None else None
