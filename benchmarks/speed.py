@@ -183,7 +183,7 @@ class Comparison:
         bench = self._bench()
         for count in (512, 2048):
             pair = await self._in_turns(
-                lambda engine: engine.prefill(count),  # noqa: B023
+                lambda engine: _warm(engine, count),  # noqa: B023
                 lambda: bench.prefill(count),  # noqa: B023
                 count,
             )
@@ -245,6 +245,12 @@ async def answer_ratio(model: Path, threads: int, rounds: int, program: Path) ->
     """Median speed of an answer of 2,048 tokens, as a share of llama-bench's."""
     ours, theirs = await Comparison(model, threads, rounds, program).whole_answers()
     return statistics.median(a / b for (a, _), (b, _) in zip(ours, theirs, strict=True))
+
+
+async def _warm(engine: LoadedEngine, count: int) -> float:
+    """A prefill after one of the same length, as llama-bench does it: the first touches its memory."""
+    await engine.prefill(count)
+    return await engine.prefill(count)
 
 
 async def _several(engine: LoadedEngine, depth: int) -> float:
