@@ -512,21 +512,24 @@ async def test_themes_are_seen_live_and_kept_only_by_enter(paths: Paths, models:
     assert program(paths, "tiny", models).workbench.settings.values()["theme"] == "moss"
 
 
+async def look_up(app: LlamaTui, pilot: Pilot[Farewell], typed: str, offered: str) -> None:
+    """Open the palette and type until it offers something."""
+    await pilot.press("ctrl+p")
+    await pilot.press(*typed)
+    await until(lambda: offered in str([o.prompt for o in app.screen.query_one(OptionList).options]))
+
+
 async def test_the_palette_offers_every_action(paths: Paths, models: Path) -> None:
     app = program(paths, "tiny", models)
     async with running(app) as pilot:
-        await pilot.press("ctrl+p")
-        await pilot.press(*"new chat")
-        await until(lambda: "New chat" in str([o.prompt for o in app.screen.query_one(OptionList).options]))
+        await look_up(app, pilot, "new chat", "New chat")
         await pilot.press("escape")
 
 
 async def test_what_is_chosen_in_the_palette_just_before_quitting_is_done(paths: Paths, models: Path) -> None:
     app = program(paths, "tiny", models)
     async with running(app) as pilot:
-        await pilot.press("ctrl+p")
-        await pilot.press(*"theme: dawn")
-        await until(lambda: "dawn" in str([o.prompt for o in app.screen.query_one(OptionList).options]))
+        await look_up(app, pilot, "theme: dawn", "dawn")
         await pilot.press("down")
         for key in ("enter", "ctrl+q"):  # as a terminal hands on what was typed ahead
             app.post_message(Key(key, None))

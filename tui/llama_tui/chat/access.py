@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+from llama_tui.chat.gpu import unused_gpu
 from llama_tui.engine.devices import Machine
 from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Parting, Pool
@@ -42,6 +43,7 @@ class Access:
         self._headers = Headers()
         self._on_warning = on_warning
         self._warned: set[str] = set()
+        self._looked: set[str] = set()  # names of models for which a GPU was looked for
         self._machine = machine or Machine()
         self._pool = Pool(paths, on_change, Room(self._machine, self._headers))
 
@@ -101,11 +103,10 @@ class Access:
     async def _gpu_unused(self, file: ModelFile, engine: Engine, given: Values) -> str:
         """That a GPU is there, where a model is loaded without it because nobody has said how many
         layers it shall have; "" where that is not so."""
-        setting = self._settings.resolve(file.name)["n_gpu_layers"]
-        unsaid = setting.origin == "default" and setting.value == 0 and "n_gpu_layers" not in given
-        if not unsaid or file.builtin or not engine.started_here:
+        if "n_gpu_layers" in given or not engine.started_here or file.name in self._looked:
             return ""
-        gpu = await asyncio.to_thread(self._machine.usable_gpu)
+        self._looked.add(file.name)  # to ask the driver takes time, and the answer is told once
+        gpu = await unused_gpu(file, self._settings.resolve(file.name)["n_gpu_layers"], self._machine)
         return gpu and (
             f"{gpu} is there and llama.cpp can use it, but n_gpu_layers is 0, so {file.name} runs on the CPU: "
             '"auto" puts as many layers on it as fit.'

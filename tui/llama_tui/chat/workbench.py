@@ -14,6 +14,7 @@ from pathlib import Path
 from llama_tui.chat.chats import Chats
 from llama_tui.chat.conversation import Conversation, Turn
 from llama_tui.chat.events import ChatEvent
+from llama_tui.chat.gpu import unused_gpu
 from llama_tui.chat.session import ChatSession
 from llama_tui.engine.devices import Machine
 from llama_tui.engine.engine import Engine
@@ -260,10 +261,9 @@ class Workbench:
     async def gpu_unused(self) -> str:
         """The GPU that this build could use and the chosen model does not, because nobody has said how
         many layers it shall have; "" where there is none."""
-        setting, engine = self.resolved()["n_gpu_layers"], self.engine
-        if setting.origin != "default" or setting.value != 0 or not engine or not self.current or self.current.builtin:
+        if not self.engine or not self.current:
             return ""
-        return await asyncio.to_thread(self.machine.usable_gpu)
+        return await unused_gpu(self.current, self.resolved()["n_gpu_layers"], self.machine)
 
     # The conversation
 

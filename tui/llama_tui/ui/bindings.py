@@ -26,6 +26,16 @@ def named(bindings: Iterable[object]) -> tuple[Binding, ...]:
     return tuple(binding for binding in bindings if isinstance(binding, Binding) and binding.id)
 
 
+def actions_of(bindings: Iterable[object], keymap: Mapping[str, str]) -> dict[str, str]:
+    """What each key does, for a widget that acts on its keys itself; `keymap` gives other keys to
+    bindings, by their id."""
+    return {
+        key.strip(): binding.action
+        for binding in named(bindings)
+        for key in keymap.get(binding.id or "", binding.key).split(",")
+    }
+
+
 def key_words(keys: str) -> str:
     """Keys as the help shows them: "ctrl+j,shift+enter" becomes "ctrl+j or shift+enter"."""
     return " or ".join("+".join(_WORDS.get(part, part) for part in key.strip().split("+")) for key in keys.split(","))

@@ -17,7 +17,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from llama_tui.control import one_line
-from llama_tui.ui.bindings import named
+from llama_tui.ui.bindings import actions_of
 from llama_tui.ui.finder import Finder
 from llama_tui.ui.widgets.transcript import Transcript
 
@@ -64,11 +64,7 @@ class FindField(Input):
         """`keymap` gives other keys to bindings, by their id."""
         super().__init__(placeholder="find in the chat", compact=True, max_length=LONGEST, select_on_focus=False)
         self.cursor_blink = False
-        self._actions = {
-            key.strip(): binding.action
-            for binding in named(self.BINDINGS)
-            for key in keymap.get(binding.id or "", binding.key).split(",")
-        }
+        self._actions = actions_of(self.BINDINGS, keymap)
 
     async def _on_key(self, event: events.Key) -> None:
         """Act on a key of ours here and now, after the letters that were typed before it."""

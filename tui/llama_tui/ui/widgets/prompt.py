@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.widgets import TextArea
 
 from llama_tui.control import sanitize
-from llama_tui.ui.bindings import named
+from llama_tui.ui.bindings import actions_of
 from llama_tui.ui.intake import Paste
 
 PASTE_SHOWN = 20_000
@@ -101,12 +101,7 @@ class Prompt(TextArea, inherit_bindings=False):
     def __init__(self, keymap: Mapping[str, str] | None = None) -> None:
         """`keymap` gives other keys to bindings, by their id."""
         super().__init__(soft_wrap=True, tab_behavior="focus", placeholder=PLACEHOLDER, highlight_cursor_line=False)
-        changed = keymap or {}
-        self._actions = {
-            key.strip(): binding.action
-            for binding in named(self.BINDINGS)
-            for key in changed.get(binding.id or "", binding.key).split(",")
-        }
+        self._actions = actions_of(self.BINDINGS, keymap or {})
         self._history: list[str] = []
         self._position = 0  # in the history; its length is the draft
         self._edited: dict[int, str] = {}  # texts that were left while browsing, the draft among them
