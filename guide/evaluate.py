@@ -16,11 +16,23 @@ from pathlib import Path
 from guide.agreement import compare
 from guide.phrasings import Phrasings, misspell
 from guide.runtime import Message, Runtime
-from guide.topics import HERE, REFUSAL, SUGGESTED, UNCLEAR, UNSURE, Asked, Topic, load_heldout, load_topics, load_undo
+from guide.topics import (
+    HERE,
+    REFUSAL,
+    SUGGESTED,
+    UNCLEAR,
+    UNSURE,
+    Asked,
+    Topic,
+    bare,
+    load_heldout,
+    load_topics,
+    load_undo,
+)
 
 SAMPLES = 20
 TEMPERATURE = 0.7
-SECOND, THIRD = HERE / "heldout2.toml", HERE / "heldout3.toml"
+JUDGED = HERE / "heldout2.toml"
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,7 @@ class Judge:
         self.runtime = runtime
         self.topics = {topic.id: topic for topic in topics}
         self.misses: list[Miss] = []
-        self.openers = load_heldout(SECOND)
+        self.openers = load_heldout()
 
     def topic_of(self, answer: str) -> str:
         """The topic whose opening the answer has."""
@@ -110,26 +122,26 @@ def report(path: Path, build: Path, out: Path) -> str:
     """Measure everything, write the report, return it."""
     runtime, rng = Runtime(path), random.Random(7)
     judge = Judge(runtime, load_topics())
-    second, third = load_heldout(SECOND), load_heldout(THIRD)
-    known = [one for one in third if one.topic != REFUSAL]
-    foreign = [one for one in third if one.topic == REFUSAL]
+    watched, judged = load_heldout(), load_heldout(JUDGED)
+    known = [one for one in judged if one.topic != REFUSAL]
+    foreign = [one for one in judged if one.topic == REFUSAL]
     typos = [Asked(one.topic, slip(one.text, rng)) for one in known]
     new = unmet(known, judge.topics)
     suggested = [Asked(topic, text) for topic, text in SUGGESTED.items() for _ in range(SAMPLES)]
     rows = [
-        judge.score(known, keep=True).row("third set"),
+        judge.score(known, keep=True).row("second set"),
         judge.score(new).row("of these, met by no pattern"),
-        judge.score(foreign, keep=True).row("third set, off topic"),
-        judge.score(known, temperature=TEMPERATURE).row(f"third set at {TEMPERATURE}"),
+        judge.score(foreign, keep=True).row("off topic"),
+        judge.score(known, temperature=TEMPERATURE).row(f"second set at {TEMPERATURE}"),
         judge.score(foreign, temperature=TEMPERATURE).row(f"off topic at {TEMPERATURE}"),
-        judge.score(typos).row("third set with a typo"),
+        judge.score(typos).row("second set with a typo"),
         judge.score(known, shape=lambda one: judge.after(one, rng)).row("as second turn"),
         judge.score(foreign, shape=lambda one: judge.after(one, rng)).row("off topic as second turn"),
-        judge.undo(THIRD, keep=True).row("how do I undo that?"),
-        judge.undo(THIRD, temperature=TEMPERATURE).row(f"how do I undo that? at {TEMPERATURE}"),
+        judge.undo(JUDGED, keep=True).row("how do I undo that?"),
+        judge.undo(JUDGED, temperature=TEMPERATURE).row(f"how do I undo that? at {TEMPERATURE}"),
         judge.score(known, shape=lambda one: judge.after(one, rng, 4)).row("as fifth turn"),
-        judge.score([one for one in second if one.topic != REFUSAL]).row("second set"),
-        judge.score([one for one in second if one.topic == REFUSAL]).row("second set, off topic"),
+        judge.score([one for one in watched if one.topic != REFUSAL]).row("first set"),
+        judge.score([one for one in watched if one.topic == REFUSAL]).row("first set, off topic"),
         judge.score(suggested, temperature=TEMPERATURE).row(f"suggested, {SAMPLES} each at {TEMPERATURE}"),
     ]
     same = compare(runtime, build)
@@ -140,10 +152,9 @@ def report(path: Path, build: Path, out: Path) -> str:
         "Written by `python -m guide.evaluate`: every answer by llama.cpp from the finished file. "
         "*Right*: the topic's answer, or off topic a refusal. *Unsure*: a refusal or a request for "
         "more words. *Wrong*: another topic's answer. *Whole*: the text is some topic's, to the letter. "
-        "The third set judges: it was written by hand apart from the patterns and never trained on, and no pattern "
-        "was changed after a result of it was seen. One was seen before the end: after it, second turns and ways back "
-        "were trained longer. Some of its short questions are made by the patterns too, so there is a row "
-        "without these. The second set was looked at while patterns were written.",
+        "The second set judges: it was written by hand when the training was final, by someone who had seen neither "
+        "patterns nor misses. The first was looked at while patterns were written, and watches the training. "
+        "Neither is trained on.",
         "",
         "| questions | count | right | unsure | wrong | whole |",
         "|---|--:|--:|--:|--:|--:|",
@@ -151,12 +162,11 @@ def report(path: Path, build: Path, out: Path) -> str:
         "",
         f"- {facts['parameters'] / 1e6:.2f} M parameters, {path.stat().st_size / 1e6:.1f} MB, "
         f"loaded in {1000 * runtime.load_seconds:.0f} ms",
-        f"- trained in {facts['seconds'] / 60:.0f} minutes on at most one core: {facts['steps']} steps"
-        + (", begun with the weights of an earlier run (`--begin`)" if facts["begun"] else ""),
+        f"- trained in {facts['seconds'] / 60:.0f} minutes on at most one core: {facts['steps']} steps",
         f"- equal to PyTorch: tokens of {same.tokens} of {same.texts} questions, "
         f"greedy text of {same.answers} of {same.questions} answers",
         "",
-        "## Questions of the third set it missed",
+        "## Questions of the second set it missed",
         "",
         *(f"- `{miss.asked.topic}` got `{miss.got}`: {miss.asked.text}" for miss in judge.misses),
         "",
@@ -173,11 +183,6 @@ def unmet(questions: list[Asked], topics: dict[str, Topic]) -> list[Asked]:
         topic.id: {bare(phrasings.clean(topic, rng)) for _ in range(6000)} for topic in topics.values() if topic.forms
     }
     return [one for one in questions if bare(one.text) not in made[one.topic]]
-
-
-def bare(text: str) -> str:
-    """Letters, digits and spaces of a text, in lower case."""
-    return "".join(char for char in text.lower() if char.isalnum() or char == " ").strip()
 
 
 def slip(text: str, rng: random.Random) -> str:

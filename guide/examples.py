@@ -63,7 +63,7 @@ class Stage:
 
 PLAN = (
     Stage(0.45, Mix()),
-    Stage(0.82, Mix(choices=64, answers=4, chats=6, typos=0.5)),
+    Stage(0.80, Mix(choices=64, answers=4, chats=6, typos=0.5)),
     Stage(1.0, Mix(choices=48, answers=3, chats=8, turns=(2, 2, 3, 4, 5, 6), typos=0.5, groups=4, apart=True)),
 )
 """Easy things first: single questions, then more typos and second turns, then long chats."""
@@ -146,13 +146,13 @@ class Examples:
             topic, question = self._draw(rng, topic)
             answer = self.codec.answer(topic.answer)
             last = turn == turns - 1
-            if not last and rng.random() < 0.6:
+            if not last and rng.random() < 0.5:
                 # A person may stop an answer; it also keeps these rows short.
                 answer = [*answer[: rng.randint(3, max(4, len(answer) // 2))], self.codec.end]
                 teach = [True, *[False] * (len(answer) - 1)]
             else:
                 teach = [True] * len(answer)
-            if turns > 1 and last and rng.random() < 0.5:
+            if turns > 1 and last and rng.random() < 0.35:
                 answer, teach = answer[:6], teach[:6]
             ids += question + answer
             learned += [False] * len(question) + teach

@@ -14,7 +14,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from guide.topics import HERE, SUGGESTED, Topic
+from guide.topics import ASKED, HERE, REFUSAL, SUGGESTED, Topic
 
 _CHOICE = re.compile(r"\{([^{}]*)\}")
 _WORD = re.compile(r"[a-z][a-z'\-]*")
@@ -121,7 +121,7 @@ class Phrasings:
         # A pattern that stands for many texts is drawn more often, and one in a frame most.
         self._patterns = {
             topic.id: [
-                (kind, pattern, math.log2(readings(pattern)) + (1.0 if kind == "ask" else 2.5))
+                (kind, pattern, _weight(kind, pattern))
                 for kind, patterns in topic.forms.items()
                 for pattern in patterns
             ]
@@ -133,6 +133,8 @@ class Phrasings:
         """A well-formed question about a topic."""
         patterns = self._patterns[topic.id]
         kind, pattern, _ = rng.choices(patterns, [weight for _, _, weight in patterns])[0]
+        if kind == ASKED:
+            return pattern
         phrase = expand(pattern, rng)
         if kind == "ask":
             return phrase
@@ -144,10 +146,12 @@ class Phrasings:
         """A question about something else."""
         draw = rng.random()
         if draw < 0.3:
+            return rng.choice(self.topics[REFUSAL].forms[ASKED])
+        if draw < 0.45:
             return expand(rng.choices(self._foreign_asks, self._foreign)[0], rng)
-        if draw < 0.7:
+        if draw < 0.75:
             return expand(rng.choice(self._frames), rng, self._slots)
-        if draw < 0.92:
+        if draw < 0.95:
             return self._near_miss(rng)
         return self._gibberish(rng)
 
@@ -156,7 +160,7 @@ class Phrasings:
         if topic.id in SUGGESTED and rng.random() < 0.15:
             text = SUGGESTED[topic.id]
             return text if rng.random() < 0.3 else text.lower()
-        if not topic.forms:
+        if topic.id == REFUSAL:
             return self.noisy(self.foreign(rng), rng, wide=rng.random() < 0.5)
         text = self.clean(topic, rng)
         if topic.wide and rng.random() < 0.6:
@@ -217,6 +221,11 @@ class Phrasings:
             return expand(frame.replace("{x}", "\0"), rng).replace("\0", pseudoword(rng))
         letters = "abcdefghijklmnopqrstuvwxyz" + ("0123456789" if draw < 0.8 else " ;,.#+-")
         return "".join(rng.choice(letters) for _ in range(rng.randint(3, 24))).strip() or "x"
+
+
+def _weight(kind: str, pattern: str) -> float:
+    """How often a pattern is drawn, beside the others of its topic."""
+    return 1.0 if kind == ASKED else math.log2(readings(pattern)) + (1.0 if kind == "ask" else 2.5)
 
 
 def pseudoword(rng: random.Random) -> str:

@@ -7,7 +7,6 @@ sharper, and a temperature cannot mix two answers.
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
 from guide.phrasings import Phrasings
-from guide.topics import Topic
+from guide.topics import REFUSAL, Topic
 
 END_OF_TEXT, TURN, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CONTROL = (END_OF_TEXT, TURN, END)
@@ -38,8 +37,8 @@ def train_tokenizer(topics: list[Topic], n_vocab: int, seed: int) -> Tokenizer:
     phrasings = Phrasings(topics)
     texts = [topic.answer for topic in topics for _ in range(40)]
     for topic in topics:
-        count = 1500 if topic.id == "refuse" else 250
-        texts += [phrasings.clean(topic, rng) for _ in range(count) if topic.forms]
+        count = 1500 if topic.id == REFUSAL else 250
+        texts += [phrasings.clean(topic, rng) for _ in range(count)] if topic.id != REFUSAL else []
         texts += [phrasings.question(topic, rng).lower() for _ in range(count)]
     for first, others in phrasings.language.synonyms.items():
         texts += [f"the {word}" for word in (first, *others)] * 30
@@ -53,14 +52,6 @@ def train_tokenizer(topics: list[Topic], n_vocab: int, seed: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return with_openings(tokenizer, topics)
-
-
-def with_openings(tokenizer: Tokenizer, topics: list[Topic]) -> Tokenizer:
-    """The same words, with the openings of these topics in place of any others."""
-    described = json.loads(tokenizer.to_str())
-    described["added_tokens"] = [token for token in described["added_tokens"] if token["content"] in CONTROL]
-    tokenizer = Tokenizer.from_str(json.dumps(described))
     tokenizer.add_tokens([AddedToken(topic.opening, normalized=False) for topic in topics])
     return tokenizer
 

@@ -9,6 +9,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 REFUSAL = "refuse"
 UNCLEAR = "unclear"
+ASKED = "asked"
+"""Kind of the questions that were written one by one; the other kinds are patterns."""
 UNSURE = (REFUSAL, UNCLEAR)
 """Answers that promise nothing: giving one of them is never confidently wrong."""
 SUGGESTIONS = ("How do I switch models?", "What do the keys do?", "How do I use my GPU?")
@@ -36,8 +38,15 @@ class Asked:
     text: str
 
 
+def load_asked(folder: Path = HERE / "asked") -> dict[str, list[str]]:
+    """Questions to train on that were written one by one, by topic."""
+    tables = [tomllib.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.toml"))]
+    return {topic: texts for table in tables for topic, texts in table.items()}
+
+
 def load_topics(folder: Path = HERE / "topics") -> list[Topic]:
     """Every topic, in a fixed order."""
+    asked = load_asked()
     topics: list[Topic] = []
     for path in sorted(folder.glob("*.toml")):
         for entry in tomllib.loads(path.read_text("utf-8"))["topic"]:
@@ -47,10 +56,13 @@ def load_topics(folder: Path = HERE / "topics") -> list[Topic]:
                 raise ValueError(f"{path.name}: {entry['id']} does not begin with {opening!r}")
             kinds = ("ask", "do", "what", "where", "problem")
             forms = {kind: entry[kind] for kind in kinds if entry.get(kind)}
+            forms[ASKED] = asked.pop(entry["id"], [])
             topics.append(Topic(entry["id"], answer, opening, forms, entry.get("wide", True), entry.get("undo", "")))
     openings = [topic.opening for topic in topics]
     if len(set(openings)) != len(openings):
         raise ValueError("two topics open with the same words")
+    if asked:
+        raise ValueError(f"questions about topics that there are not: {set(asked)}")
     unknown = {topic.undo for topic in topics if topic.undo} - {topic.id for topic in topics}
     if unknown:
         raise ValueError(f"undone by topics that there are not: {unknown}")
@@ -67,3 +79,8 @@ def load_undo(path: Path) -> list[Asked]:
     """What comes after an answer, each with the topic of that answer."""
     table = tomllib.loads(path.read_text("utf-8"))["undo"]
     return [Asked(topic, text) for topic, texts in table.items() for text in texts]
+
+
+def bare(text: str) -> str:
+    """Letters, digits and spaces of a text, in lower case."""
+    return "".join(char for char in text.lower() if char.isalnum() or char == " ").strip()
