@@ -230,9 +230,9 @@ def streamed(text: str, sizes: list[int], width: int) -> None:
         growing.feed(text[taken : taken + size])
         taken += size
         turn += 1
-        if turn % 4 == 0 and not growing.entry.text.endswith("\r"):
+        if turn % 4 == 0 and not text[:taken].endswith("\r"):
             assert rows(growing) == rows(view(text[:taken], width, streaming=True))
-    growing.change(Entry(key="a", role="assistant", text=text))
+    growing.change({"text": text, "streaming": False})
     assert rows(growing) == rows(view(text, width))
     assert growing.height == len(rows(growing))
 

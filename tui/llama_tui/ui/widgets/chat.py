@@ -200,7 +200,7 @@ class ChatPane(Vertical):
                 self.tell(error)
 
     def _append(self, conversation: Conversation, turn: Turn) -> None:
-        shown = {entry.key for entry in self.transcript.entries}
+        shown = {view.key for view in self.transcript.chat_log.views}
         for entry in entries_of_turn(conversation, turn, self._reload_key):
             if entry.key not in shown:
                 self.transcript.append(entry)
