@@ -113,7 +113,8 @@ class Conversation:
     def ask(self, text: str) -> Turn:
         """Add what the user says after the leaf. What is no Unicode in it becomes "?": neither the
         wire nor the store could hold it."""
-        text = text.encode("utf-8", "replace").decode()
+        if not text.isascii():  # which is known without looking at the text
+            text = text.encode("utf-8", "replace").decode()
         self.title = self.title or title_of(text)
         return self._add(Turn(new_id(), self.leaf, "user", text, time.time()))
 

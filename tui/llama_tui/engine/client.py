@@ -15,6 +15,7 @@ import msgspec
 
 from llama_tui.engine import protocol
 from llama_tui.engine.install import install_hint
+from llama_tui.engine.overflow import too_long_a_line
 from llama_tui.engine.protocol import (
     FREE_CHOICE,
     VERSION,
@@ -204,7 +205,10 @@ class EngineClient:
         try:
             if self._closed:
                 raise self._refusal or ConnectionLost(self._bye)
-            self._writer.write(protocol.encode(request))
+            line = protocol.encode(request)
+            if len(line) > protocol.LINE_LIMIT:
+                raise too_long_a_line(len(line))
+            self._writer.write(line)
             while event := await inbox.get():
                 if isinstance(event, Failed):
                     raise error_of(event)

@@ -367,8 +367,8 @@ class MainScreen(Screen[None]):
         """Copy the last answer."""
         if not self._open.is_set():
             return
-        answers = [turn for turn in self.workbench.conversation.path() if turn.role == "assistant" and turn.content]
-        said = await clipboard.copy(self._app, answers[-1].content) if answers else "There is no answer to copy yet"
+        answer = self.workbench.session.last_answer()
+        said = await clipboard.copy(self._app, answer) if answer else "There is no answer to copy yet"
         self.notify(said, timeout=3)
 
     # Models

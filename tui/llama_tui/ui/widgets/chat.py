@@ -191,8 +191,8 @@ class ChatPane(Vertical):
                 if not text and (path := conversation.path()):  # the answer that it should have stood beside
                     self._append(conversation, path[-1])
                 self.prompt.set_history(conversation.prompts())
-                typed = self.prompt.message
-                self.prompt.load(f"{text}\n{typed}" if text and typed else text or typed)
+                if text:
+                    self.prompt.take_back(text)
                 if not error.cuts:  # else a person is asked
                     self.tell(error)
                 self.progress = _at_rest(conversation)
