@@ -16,6 +16,7 @@ from llama_tui.chat.events import ChatEvent, SendRefused, TurnCut, TurnGrew, Tur
 from llama_tui.chat.session import ChatSession
 from llama_tui.chat.store import Store
 from llama_tui.engine.engine import Engine
+from llama_tui.engine.lines import PIECE
 from llama_tui.engine.pool import Pool
 from llama_tui.engine.protocol import LINE_LIMIT, Message, Started
 from llama_tui.errors import ContextOverflow
@@ -140,6 +141,30 @@ class TestEngine:
         assert not await engine.knows(refused.removed[-1])
         assert desk.session.conversation.path() == [] and desk.store.list() == []
         assert ended(await desk.send("short")).ending == "length"
+
+    async def test_a_long_request_is_written_with_room_for_all_else(self, pool: Pool, tiny_model: Path) -> None:
+        engine = await pool.acquire("tiny", tiny_model, load_params(n_ctx=65536))
+        text = "x" * 20_000_000
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        with pytest.raises(ContextOverflow, match="about 20,000,000 tokens"):
+            await collect(engine.generate("one", (Message("user", text),), GREEDY))
+        counting.cancel()
+        assert turns > len(text) // PIECE, "the program is free between two pieces"
+        left = asyncio.create_task(collect(engine.generate("two", (Message("user", text),), GREEDY)))
+        for _ in range(len(text) // PIECE + 20):  # until the line has been begun
+            await asyncio.sleep(0)
+        left.cancel()
+        await engine.keep(True)
+        await engine.keep(False)
+        assert end_of(await collect(engine.generate("three", (Message("user", "hello"),), {**GREEDY, "max_tokens": 1})))
 
     async def test_what_is_too_long_for_the_wire_leaves_the_engine_well(self, pool: Pool, tiny_model: Path) -> None:
         engine = await pool.acquire("tiny", tiny_model, load_params(n_ctx=N_CTX))
