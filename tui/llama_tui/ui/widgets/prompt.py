@@ -119,8 +119,8 @@ class Prompt(TextArea, inherit_bindings=False):
     def message(self) -> str:
         """What would be sent: the text with the notes of long pastes replaced by them."""
         text = self.text.strip()
-        if text in self._pasted:  # nothing else: it is as long as can be, and need not be put together
-            return self._pasted[text].strip()
+        if alone := self._pasted.get(text):  # as long as can be, and not to be copied for the white space around it
+            return "" if alone.isspace() else alone
         for note, pasted in self._pasted.items():
             text = text.replace(note, pasted)
         return text.strip()
