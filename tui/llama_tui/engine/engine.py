@@ -165,6 +165,8 @@ class Engine:
                     doing = _DOING.get(type(event), "reading the prompt")
                     yield event
         except ConnectionLost as lost:
+            if self.error and not isinstance(self.error, EngineDied):
+                raise self.error from lost  # it could not load, and was let go of before it had heard the request
             raise await self._explain(lost, doing) from lost
 
     async def cancel(self, name: str) -> None:
