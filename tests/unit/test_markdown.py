@@ -15,6 +15,7 @@ from llama_tui.ui.blocks import Splitter
 from llama_tui.ui.code import Code
 from llama_tui.ui.entry import Entry
 from llama_tui.ui.look import Look
+from llama_tui.ui.markdown import MEASURE
 from llama_tui.ui.text import Row, chop, expand_tabs, fit, wrap
 from llama_tui.ui.view import MARKDOWN_LIMIT, EntryView
 
@@ -84,6 +85,14 @@ def test_numbers_count_on_whatever_the_source_says() -> None:
 
 def test_an_item_keeps_its_indent_when_wrapped() -> None:
     assert lines("10. one two three four", 16) == ["10. one two", "    three four"]
+
+
+def test_prose_has_a_measure_and_code_and_tables_take_what_there_is() -> None:
+    words = "word " * 100
+    prose = f"# {words}\n\n{words}\n\n- {words}\n\n> {words}"
+    assert 0 < max(len(row) for row in lines(prose, 300)) <= MEASURE + 2
+    assert max(len(row) for row in lines(f"```\n{words}\n```", 300)) > 250
+    assert max(len(row) for row in lines(f"| a | b |\n|---|---|\n| {words} | x |", 300)) > 250
 
 
 def test_headings_quotes_rules_and_html() -> None:

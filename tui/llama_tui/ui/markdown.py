@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 BULLETS = "•◦▪"
+MEASURE = 120
+"""Cells of a line of prose at most: longer lines are hard to read. Code and tables take what there is."""
+
 NARROW = 12
 """Cells that nested blocks are always given, however deep they are."""
 
@@ -122,7 +125,7 @@ class _Blocks:
 
     def _text(self, index: int, width: int, base: Style) -> list[Row]:
         lines = _inline(self.tokens[index].children or [], base, self.look)
-        return [row for line in lines for row in wrap(line, width)]
+        return [row for line in lines for row in wrap(line, min(width, MEASURE))]
 
     def _heading(self, token: Token, index: int, width: int) -> list[Row]:
         level = int(token.tag[1])

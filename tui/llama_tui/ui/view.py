@@ -15,7 +15,7 @@ from llama_tui.ui.blocks import References, Splitter, Unit
 from llama_tui.ui.entry import Entry
 from llama_tui.ui.growing import Growing
 from llama_tui.ui.look import Look
-from llama_tui.ui.markdown import plain, render
+from llama_tui.ui.markdown import MEASURE, plain, render
 from llama_tui.ui.text import Row, cells, expand_tabs, fit, wrap
 from llama_tui.ui.verbatim import VerbatimSplitter
 
@@ -267,6 +267,8 @@ class EntryView:
 
     def _estimate(self, unit: Unit) -> int:
         width = max(1, self._width - MARGIN)
+        if unit.kind in _BOUNDED:
+            width = min(width, MEASURE)
         return sum(1 + len(line) // width for line in unit.source.rstrip("\n").split("\n")) + unit.blank
 
     def _render(self, index: int) -> None:
@@ -290,7 +292,8 @@ class EntryView:
         look = self._look
         if unit.kind == "plain":
             style = {"user": look.text, "assistant": look.text, "notice": look.notice, "error": look.error}
-            rows = plain(unit.source, width, style[self.entry.role])
+            measure = width if self.entry.role == "assistant" else min(width, MEASURE)
+            rows = plain(unit.source, measure, style[self.entry.role])
             rows[-1] = rows[-1]._replace(joint=unit.joint)
             return self._beside(rows)
         last = index == len(self._parts) - 2
