@@ -31,6 +31,9 @@ _BOUNDED = frozenset({"paragraph", "item", "heading", "blockquote"})
 THOUGHT_ROWS = 6
 """Rows of a thought that are shown while it comes."""
 
+LOG_ROWS = 6
+"""Rows of an engine's last words below an error: on a low screen the error itself stays in view."""
+
 MARGIN = 2
 """Cells left of every row: the bar of a question or an error, or nothing."""
 
@@ -362,9 +365,12 @@ class EntryView:
         unit = self._parts[-2].unit
         below_panel = unit is not None and unit.kind in ("fence", "code_block", "table")
         rows: list[Row] = [Row([])] if below_panel and entry.footer else []
-        said = [(entry.hint, look.hint), *((text, look.muted) for text in entry.log)]
-        for line, style in ((line, style) for text, style in said if text for line in sanitize(text).split("\n")):
-            rows += wrap([(expand_tabs(line), style)], width)
+        if entry.hint:
+            rows += plain(sanitize(entry.hint), min(width, MEASURE), look.hint)
+        log = [row for text in entry.log for row in plain(sanitize(text), width, look.muted)]
+        if len(log) > LOG_ROWS:
+            log = [Row([Segment(fit("… all of it is in the engine's log", width), look.muted)]), *log[1 - LOG_ROWS :]]
+        rows += log
         if entry.footer:
             rows += wrap([(one_line(entry.footer), look.muted)], width)
         return [*self._beside(rows), Row([])]
