@@ -59,12 +59,6 @@ def plain(text: str, width: int, style: Style) -> list[Row]:
     return [row for line in text.split("\n") for row in wrap([(expand_tabs(line), style)], width)]
 
 
-def paragraph(text: str, references: References, width: int, look: Look) -> list[Row]:
-    """The rows of a text that has only inline Markdown."""
-    lines = spans_of(text, references, look)
-    return [row for line in lines for row in wrap(line, width)]
-
-
 def spans_of(text: str, references: References, look: Look) -> list[list[Span]]:
     """Inline Markdown as lines of spans."""
     tokens = parser().parseInline(text, {"references": dict(references)})
