@@ -154,11 +154,13 @@ def test_a_signal_in_the_middle_of_an_answer_restores_the_terminal_and_loses_not
         end_engines(paths)
 
 
-def test_a_terminal_that_vanishes_ends_the_program_and_keeps_the_answer(paths: Paths, tiny_model: Path) -> None:
+@pytest.mark.parametrize("paint", ["diff", "full"])
+def test_a_terminal_that_vanishes_ends_the_program_and_keeps_the_answer(
+    paths: Paths, tiny_model: Path, paint: str
+) -> None:
+    options = ("--model-dir", str(tiny_model.parent), "--ignore-eos", "true", "--n-ctx", "32768", "--paint", paint)
     try:
-        with Terminal(
-            "tiny", "--model-dir", str(tiny_model.parent), "--ignore-eos", "true", "--n-ctx", "32768"
-        ) as terminal:
+        with Terminal("tiny", *options) as terminal:
             terminal.wait_for("A new chat with")
             terminal.send("go on" + ENTER)
             terminal.wait_for(lambda text: "tok/s" in text)
