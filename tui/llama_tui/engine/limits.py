@@ -38,7 +38,7 @@ def memory_limits(root: Path = _ROOT, own: Path = _OWN) -> Iterator[Limit]:
     often not there: what is mounted is then the group itself.
     """
     try:
-        lines = _text(str(own)).splitlines()
+        lines = kernel_text(str(own)).splitlines()
     except OSError:
         return
     for line in lines:
@@ -65,28 +65,28 @@ def _version_2(folder: str) -> Limit | None:
     total = _NO_LIMIT
     for name in ("memory.max", "memory.high"):
         with contextlib.suppress(FileNotFoundError):
-            limit = _text(f"{folder}/{name}").strip()
+            limit = kernel_text(f"{folder}/{name}").strip()
             total = total if limit == "max" else min(total, int(limit))
     if total >= _NO_LIMIT:
         return None
     cache = _statistics(folder, "inactive_file", "active_file")
-    return Limit(total, max(0, int(_text(f"{folder}/memory.current")) - cache))
+    return Limit(total, max(0, int(kernel_text(f"{folder}/memory.current")) - cache))
 
 
 def _version_1(folder: str) -> Limit | None:
-    total = int(_text(f"{folder}/memory.limit_in_bytes"))
+    total = int(kernel_text(f"{folder}/memory.limit_in_bytes"))
     if total >= _NO_LIMIT:
         return None
     cache = _statistics(folder, "total_inactive_file", "total_active_file")
-    return Limit(total, max(0, int(_text(f"{folder}/memory.usage_in_bytes")) - cache))
+    return Limit(total, max(0, int(kernel_text(f"{folder}/memory.usage_in_bytes")) - cache))
 
 
 def _statistics(folder: str, *names: str) -> int:
-    found = dict(line.split() for line in _text(f"{folder}/memory.stat").splitlines())
+    found = dict(line.split() for line in kernel_text(f"{folder}/memory.stat").splitlines())
     return sum(int(found[name]) for name in names)
 
 
-def _text(path: str) -> str:
+def kernel_text(path: str) -> str:
     """A small file of the kernel's. They are read once a second, which this does at a fifth of the usual cost."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

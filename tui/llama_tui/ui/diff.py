@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import median_low
-
 from msgspec import Struct
 
 from llama_tui.ui.cells import Row, is_sure
@@ -244,8 +242,9 @@ def _find_scroll(old: list[Row], new: list[Row], changes: dict[int, list[int]]) 
     """The first and last row of a region, and by how many rows up most of what changed in it has
     moved (negative: down). Only the columns in which most rows changed are looked at: panes beside
     them stay, and are drawn again."""
-    left = median_low(found[0] for found in changes.values())
-    right = median_low(found[-1] for found in changes.values()) + 1
+    middle = (len(changes) - 1) // 2
+    left = sorted(found[0] for found in changes.values())[middle]
+    right = sorted(found[-1] for found in changes.values())[middle] + 1
     first, last = min(changes), max(changes)
     places: dict[str, list[int]] = {}
     for y in range(first, last + 1):
