@@ -80,6 +80,17 @@ def test_what_something_else_wrote_is_gone_after_a_redraw(paths: Paths, paint: s
         assert terminal.wait() == 0
 
 
+@pytest.mark.parametrize(("term", "true"), [("foot", True), ("xterm-256color", False)])
+def test_the_name_of_a_terminal_tells_its_colours_where_ssh_has_lost_the_variable(
+    paths: Paths, term: str, true: bool
+) -> None:
+    with Terminal(env={"TERM": term, "COLORTERM": ""}) as terminal:
+        terminal.wait_for(READY)
+        assert (b";2;" in terminal.raw) is true
+        terminal.send(CTRL_Q)
+        assert terminal.wait() == 0
+
+
 def test_the_conversation_is_there_at_the_next_start(paths: Paths) -> None:
     with Terminal() as terminal:
         terminal.wait_for(READY)

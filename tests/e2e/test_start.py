@@ -35,7 +35,7 @@ HEAVY = {"email", "hashlib", "http", "importlib.metadata", "multiprocessing", "s
 """Of Python's own library, what costs the most and has come in before."""
 
 OURS = {
-    "background": "", "cli": "", "control": "", "crash": "", "errors": "", "paths": "",
+    "background": "", "cli": "", "colours": "", "control": "", "crash": "", "errors": "", "paths": "",
     "chat": "events", "commands": "flags output", "engine": "devices limits", "library": "units",
     "settings": "document items layers params store values",
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import threading
@@ -472,11 +473,26 @@ async def test_a_broken_config_file_names_its_line(paths: Paths, models: Path) -
         assert "line 2" in log(app)
 
 
-async def test_an_unknown_model_is_told_with_the_nearest_and_the_guide_opens(paths: Paths, models: Path) -> None:
-    app = program(paths, "tinny", models)
-    async with running(app):
-        assert "tinny" in log(app) and "tiny" in log(app)
-        assert app.workbench.current and app.workbench.current.builtin
+@pytest.mark.parametrize(("name", "offered"), [("llama-cpp/twin.gguf", ["a/twin", "b/twin"]), ("tinny", [])])
+async def test_a_name_that_means_no_model_is_told_and_others_are_offered(
+    paths: Paths, models: Path, name: str, offered: list[str]
+) -> None:
+    for folder in ("a", "b"):
+        (models / folder).mkdir()
+        shutil.copy(models / "tiny.gguf", models / folder / "twin.gguf")
+    app = program(paths, name, models)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: isinstance(app.screen, ModelSwitcher) and app.screen.query(ModelList))
+        options = app.screen.query_one(ModelList)
+        await until(lambda: options.option_count == (len(offered) or len(app.workbench.files)))
+        rows = [str(options.get_option_at_index(index).prompt) for index in range(options.option_count)]
+        assert all(label in row for label, row in zip(offered, rows, strict=False))
+        assert name in log(app) and all(label in log(app) for label in offered or ["tiny"])
+        assert not app.workbench.engines, "nothing is loaded that nobody has asked for"
+        await pilot.press("enter")
+        await until(lambda: app.workbench.engine and app.workbench.engine.condition == "ready")
+        assert app.workbench.current and app.workbench.current.builtin is (not offered)
+        await leave(app)
 
 
 async def test_a_theme_is_switched_live_and_kept(paths: Paths, models: Path) -> None:

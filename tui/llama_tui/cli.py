@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from llama_tui.colours import declare
 from llama_tui.commands import COMMANDS
 from llama_tui.commands.flags import add_parameters, parameters
 from llama_tui.crash import crash
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "This terminal cannot draw (TERM is dumb or not set).", "Set TERM, for example to xterm-256color."
             )
         )
+    declare(os.environ)
     _run(model, flags)
 
 

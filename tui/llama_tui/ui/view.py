@@ -15,7 +15,7 @@ from llama_tui.ui.blocks import References, Splitter, Unit
 from llama_tui.ui.entry import Entry
 from llama_tui.ui.growing import Growing
 from llama_tui.ui.look import Look
-from llama_tui.ui.markdown import plain, render
+from llama_tui.ui.markdown import MEASURE, plain, render
 from llama_tui.ui.text import Row, cells, expand_tabs, fit, wrap
 from llama_tui.ui.verbatim import VerbatimSplitter
 
@@ -30,6 +30,9 @@ _BOUNDED = frozenset({"paragraph", "item", "heading", "blockquote"})
 
 THOUGHT_ROWS = 6
 """Rows of a thought that are shown while it comes."""
+
+LOG_ROWS = 6
+"""Rows of an engine's last words below an error: on a low screen the error itself stays in view."""
 
 MARGIN = 2
 """Cells left of every row: the bar of a question or an error, or nothing."""
@@ -267,6 +270,8 @@ class EntryView:
 
     def _estimate(self, unit: Unit) -> int:
         width = max(1, self._width - MARGIN)
+        if unit.kind in _BOUNDED:
+            width = min(width, MEASURE)
         return sum(1 + len(line) // width for line in unit.source.rstrip("\n").split("\n")) + unit.blank
 
     def _render(self, index: int) -> None:
@@ -290,7 +295,8 @@ class EntryView:
         look = self._look
         if unit.kind == "plain":
             style = {"user": look.text, "assistant": look.text, "notice": look.notice, "error": look.error}
-            rows = plain(unit.source, width, style[self.entry.role])
+            measure = width if self.entry.role == "assistant" else min(width, MEASURE)
+            rows = plain(unit.source, measure, style[self.entry.role])
             rows[-1] = rows[-1]._replace(joint=unit.joint)
             return self._beside(rows)
         last = index == len(self._parts) - 2
@@ -359,9 +365,12 @@ class EntryView:
         unit = self._parts[-2].unit
         below_panel = unit is not None and unit.kind in ("fence", "code_block", "table")
         rows: list[Row] = [Row([])] if below_panel and entry.footer else []
-        said = [(entry.hint, look.hint), *((text, look.muted) for text in entry.log)]
-        for line, style in ((line, style) for text, style in said if text for line in sanitize(text).split("\n")):
-            rows += wrap([(expand_tabs(line), style)], width)
+        if entry.hint:
+            rows += plain(sanitize(entry.hint), min(width, MEASURE), look.hint)
+        log = [row for text in entry.log for row in plain(sanitize(text), width, look.muted)]
+        if len(log) > LOG_ROWS:
+            log = [Row([Segment(fit("… all of it is in the engine's log", width), look.muted)]), *log[1 - LOG_ROWS :]]
+        rows += log
         if entry.footer:
             rows += wrap([(one_line(entry.footer), look.muted)], width)
         return [*self._beside(rows), Row([])]
