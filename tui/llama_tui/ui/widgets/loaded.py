@@ -10,6 +10,8 @@ from msgspec import Struct
 from textual.app import RenderResult
 from textual.content import Content
 from textual.geometry import Region, Size
+from textual.strip import Strip
+from textual.visual import Visual
 from textual.widget import Widget
 
 from llama_tui.control import one_line
@@ -69,6 +71,8 @@ class LoadedPane(Widget):
         self._current: Engine | None = None
         self._blocks = Blocks([[_NOTHING]])
         self._lines: list[Content] = [_NOTHING]
+        self._height = 0
+        """Rows that the lines were made for."""
 
     def on_mount(self) -> None:
         """Name the pane."""
@@ -89,7 +93,8 @@ class LoadedPane(Widget):
     def _lay_out(self) -> None:
         height, before = self._blocks.height, self._lines
         self._blocks = self._content()
-        self._lines = self._blocks.lines(self.size.height)
+        self._height = self.size.height
+        self._lines = self._blocks.lines(self._height)
         if self._blocks.height != height:
             self.refresh(layout=True)
             return
@@ -102,9 +107,21 @@ class LoadedPane(Widget):
         return self._blocks.height
 
     def render(self) -> RenderResult:
+        """All of the lines, for whoever asks what stands here."""
+        return Content("\n").join(self._fitting())
+
+    def render_line(self, y: int) -> Strip:
+        """One line: of those that are painted most often, one has changed."""
+        lines, style = self._fitting(), self.visual_style
+        strips = Visual.to_strips(self, lines[y], self.size.width, 1, style) if y < len(lines) else []
+        return strips[0] if strips else Strip.blank(self.size.width, style.rich_style)
+
+    def _fitting(self) -> list[Content]:
         """The lines as they were last shown, as many as the pane holds now."""
-        self._lines = self._blocks.lines(self.size.height)
-        return Content("\n").join(self._lines)
+        if self._height != self.size.height:
+            self._height = self.size.height
+            self._lines = self._blocks.lines(self._height)
+        return self._lines
 
     def _content(self) -> Blocks:
         width = max(24, self.size.width)
