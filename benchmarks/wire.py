@@ -10,6 +10,8 @@ keys:N         the same with a key every 100 to 200 ms: key to echo, in millisec
 keys:N@K       the same over a link that takes K kilobytes a second
 keys:N+M       the same at the end of a chat of M messages and 500 tokens for each
 paste:N        N megabytes are pasted: seconds until they are read, then a key every 100 to 200 ms
+send:N         they are sent as well, with a key every 100 to 200 ms: no context holds them, so that they come
+               back; how soon that is said
 line:N         an answer of N megabytes without a line end in it comes within 10 seconds, with such keys
 idle           20 seconds at an empty prompt: CPU in percent of a core, bytes a second; first with the
                cursor blinking, then when it has come to rest
@@ -204,14 +206,20 @@ def keys(setup: Setup, pace: float, kilobytes: int, messages: int) -> dict[str, 
         return run.echoes(pressed)
 
 
-def paste(setup: Setup, megabytes: int) -> dict[str, list[float]]:
-    """Key to echo after a long paste, which is a note in the prompt."""
+def paste(setup: Setup, megabytes: int, *, send: bool = False) -> dict[str, list[float]]:
+    """Key to echo after a long paste, which is a note in the prompt; with `send` after it was sent and refused."""
     text = "a line of a log file, as it is pasted\n" * (megabytes * 1_000_000 // 38)
     with Round(setup, 50) as run:
         began = time.monotonic()
         run.terminal.paste(text)
-        taken = time.monotonic() - began
-        return {"read in, s": [taken], **run.echoes(typed(run, random.Random(3), lambda count: count < 60))}
+        found = {"read in, s": [time.monotonic() - began]}
+        run.terminal.read(2)
+        sent = run.terminal.send("\r") if send else 0.0
+        pressed = typed(run, random.Random(3), lambda count: count < 60)
+        if sent:
+            said = next(at for at, screen in run.terminal.replay() if at > sent and "Shorten it" in str(screen.display))
+            found = {"refused after, s": [said - sent]}
+        return {**found, **run.echoes(pressed)}
 
 
 def line(setup: Setup, megabytes: int) -> dict[str, list[float]]:
@@ -256,12 +264,14 @@ def measure(setup: Setup, what: str) -> dict[str, list[float]]:
             return keys(setup, float(pace), int(link or 0), int(messages or 0))
         case "paste":
             return paste(setup, int(pace))
+        case "send":
+            return paste(setup, int(pace), send=True)
         case "line":
             return line(setup, int(pace))
         case "idle":
             return idle(setup)
         case _:
-            known = "stream:50, keys:50, keys:50@100, keys:50+200, paste:50, line:10 and idle"
+            known = "stream:50, keys:50, keys:50@100, keys:50+200, paste:50, send:50, line:10 and idle"
             raise SystemExit(f"{what!r} is no round; there are {known}")
 
 

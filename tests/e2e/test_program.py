@@ -80,6 +80,17 @@ def test_what_something_else_wrote_is_gone_after_a_redraw(paths: Paths, paint: s
         assert terminal.wait() == 0
 
 
+@pytest.mark.parametrize(("term", "true"), [("foot", True), ("xterm-256color", False)])
+def test_the_name_of_a_terminal_tells_its_colours_where_ssh_has_lost_the_variable(
+    paths: Paths, term: str, true: bool
+) -> None:
+    with Terminal(env={"TERM": term, "COLORTERM": ""}) as terminal:
+        terminal.wait_for(READY)
+        assert (b";2;" in terminal.raw) is true
+        terminal.send(CTRL_Q)
+        assert terminal.wait() == 0
+
+
 def test_the_conversation_is_there_at_the_next_start(paths: Paths) -> None:
     with Terminal() as terminal:
         terminal.wait_for(READY)
@@ -143,11 +154,13 @@ def test_a_signal_in_the_middle_of_an_answer_restores_the_terminal_and_loses_not
         end_engines(paths)
 
 
-def test_a_terminal_that_vanishes_ends_the_program_and_keeps_the_answer(paths: Paths, tiny_model: Path) -> None:
+@pytest.mark.parametrize("paint", ["diff", "full"])
+def test_a_terminal_that_vanishes_ends_the_program_and_keeps_the_answer(
+    paths: Paths, tiny_model: Path, paint: str
+) -> None:
+    options = ("--model-dir", str(tiny_model.parent), "--ignore-eos", "true", "--n-ctx", "32768", "--paint", paint)
     try:
-        with Terminal(
-            "tiny", "--model-dir", str(tiny_model.parent), "--ignore-eos", "true", "--n-ctx", "32768"
-        ) as terminal:
+        with Terminal("tiny", *options) as terminal:
             terminal.wait_for("A new chat with")
             terminal.send("go on" + ENTER)
             terminal.wait_for(lambda text: "tok/s" in text)

@@ -12,6 +12,7 @@ from tests.e2e.terminal import Terminal
 AT_THE_FIRST_FRAME = """
 import json, os, sys
 from llama_tui import cli
+cli.import_asyncio()
 from llama_tui.ui.app import LlamaTui
 
 show = LlamaTui._display
@@ -30,11 +31,11 @@ cli.main([])
 PACKAGES = {"llama_tui", "msgspec", "platformdirs", "rich", "textual", "typing_extensions"}
 """What is not of Python's own library. `_distutils_hack` is of some virtual environments, not of ours."""
 
-HEAVY = {"email", "hashlib", "http", "importlib.metadata", "multiprocessing", "sqlite3", "unittest", "xml"}
+HEAVY = {"email", "hashlib", "http", "importlib.metadata", "multiprocessing", "sqlite3", "ssl", "unittest", "xml"}
 """Of Python's own library, what costs the most and has come in before."""
 
 OURS = {
-    "background": "", "cli": "", "control": "", "crash": "", "errors": "", "paths": "",
+    "background": "", "cli": "", "colours": "", "control": "", "crash": "", "errors": "", "paths": "",
     "chat": "events", "commands": "flags output", "engine": "devices limits", "library": "units",
     "settings": "document items layers params store values",
 }  # fmt: skip

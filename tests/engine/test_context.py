@@ -16,8 +16,9 @@ from llama_tui.chat.events import ChatEvent, SendRefused, TurnCut, TurnGrew, Tur
 from llama_tui.chat.session import ChatSession
 from llama_tui.chat.store import Store
 from llama_tui.engine.engine import Engine
+from llama_tui.engine.lines import PIECE
 from llama_tui.engine.pool import Pool
-from llama_tui.engine.protocol import Message, Started
+from llama_tui.engine.protocol import LINE_LIMIT, Message, Started
 from llama_tui.errors import ContextOverflow
 from llama_tui.paths import Paths
 from llama_tui.settings.params import sampling
@@ -115,6 +116,63 @@ class TestEngine:
         more = (*messages, Message("assistant", "so"), Message("user", "go on"))
         again = end_of(await collect(engine.generate("two", more, params, left_out=started.left_out.places)))
         assert again.reused_tokens >= started.prompt_tokens
+
+    async def test_what_cannot_fit_is_neither_rendered_nor_counted(self, pool: Pool, tiny_model: Path) -> None:
+        engine = await pool.acquire("tiny", tiny_model, load_params(n_ctx=N_CTX))
+        params: dict[str, Value] = {**GREEDY, "max_tokens": 1, "context_full": "drop_oldest"}
+        text = "x" * 400_000
+        with pytest.raises(
+            ContextOverflow, match="about 400,000 tokens, 399,489 more than the context of 512"
+        ) as caught:
+            await collect(engine.generate("one", (Message("user", text),), params))
+        assert caught.value.prompt_tokens == 400_000
+        talk = (Message("user", text), Message("assistant", "so"), Message("user", "and now?"))
+        events = await collect(engine.generate("two", talk, params))
+        started = next(event for event in events if isinstance(event, Started))
+        assert started.left_out and started.left_out.places == (0, 1)
+        assert started.template == "model" and not started.notice, "its own template is as good as before"
+
+    async def test_what_no_model_could_hold_is_not_even_sent(self, desk: Desk) -> None:
+        text = "word " * 200_000
+        refused = (await desk.send(text))[-1]
+        assert isinstance(refused, SendRefused)
+        assert refused.text == text and "999,999 characters" in refused.error.message
+        engine = await desk.engine()
+        assert not await engine.knows(refused.removed[-1])
+        assert desk.session.conversation.path() == [] and desk.store.list() == []
+        assert ended(await desk.send("short")).ending == "length"
+
+    async def test_a_long_request_is_written_with_room_for_all_else(self, pool: Pool, tiny_model: Path) -> None:
+        engine = await pool.acquire("tiny", tiny_model, load_params(n_ctx=65536))
+        text = "x" * 20_000_000
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        with pytest.raises(ContextOverflow, match="about 20,000,000 tokens"):
+            await collect(engine.generate("one", (Message("user", text),), GREEDY))
+        counting.cancel()
+        assert turns > len(text) // PIECE, "the program is free between two pieces"
+        left = asyncio.create_task(collect(engine.generate("two", (Message("user", text),), GREEDY)))
+        for _ in range(len(text) // PIECE + 20):  # until the line has been begun
+            await asyncio.sleep(0)
+        left.cancel()
+        await engine.keep(True)
+        await engine.keep(False)
+        assert end_of(await collect(engine.generate("three", (Message("user", "hello"),), {**GREEDY, "max_tokens": 1})))
+
+    async def test_what_is_too_long_for_the_wire_leaves_the_engine_well(self, pool: Pool, tiny_model: Path) -> None:
+        engine = await pool.acquire("tiny", tiny_model, load_params(n_ctx=N_CTX))
+        before = (Message("user", "x" * LINE_LIMIT), Message("assistant", "so"))
+        with pytest.raises(ContextOverflow, match="bytes, and an engine takes"):
+            await collect(engine.generate("one", (*before, Message("user", "and now?")), GREEDY))
+        params: dict[str, Value] = {**GREEDY, "max_tokens": 1}
+        assert end_of(await collect(engine.generate("two", (Message("user", "hello"),), params)))
 
     async def test_an_answer_that_reaches_the_end_says_so(self, desk: Desk) -> None:
         answer = ended(await desk.send("hello", max_tokens=None))

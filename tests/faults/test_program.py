@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
@@ -12,10 +13,12 @@ import msgspec
 import pytest
 
 from llama_tui.chat.conversation import Figures
+from llama_tui.chat.store import Store
 from llama_tui.engine.client import EngineClient
 from llama_tui.paths import Paths
 from tests.e2e.terminal import Terminal
 from tests.e2e.test_program import CTRL_Q, ENTER, RESTORED, answers, end_engines
+from tests.ui.scripted import ScriptedEngine
 
 TOKENS = 8000
 SECONDS = 60
@@ -59,6 +62,25 @@ def test_the_next_start_has_the_whole_answer(paths: Paths, tiny_model: Path, num
         assert msgspec.json.decode(figures, type=Figures).completion_tokens == TOKENS
     finally:
         end_engines(paths)
+
+
+def test_killed_in_a_line_of_megabytes_it_has_kept_what_it_had(paths: Paths, tiny_model: Path) -> None:
+    piece, count = "abcdefgh" * 2_500, 500
+
+    def kept() -> str:
+        with contextlib.closing(Store(paths.database)) as store:
+            return store.load(latest).path()[-1].content if (latest := store.latest()) else ""
+
+    with ScriptedEngine(paths, tiny_model, [piece] * count, pace=100), Terminal(str(tiny_model)) as terminal:
+        terminal.wait_for("/ 2,048")
+        terminal.send("go on" + ENTER)
+        terminal.wait_for(lambda _: len(kept()) > 2_000_000)
+        known = kept()
+        os.kill(terminal.pid, signal.SIGKILL)
+        terminal.wait()
+    left = kept()
+    assert len(known) <= len(left) <= len(piece) * count
+    assert left == (piece * count)[: len(left)], "each piece is in its place, and none is there twice"
 
 
 def test_two_of_them_on_one_conversation_lose_nothing(paths: Paths, tiny_model: Path) -> None:

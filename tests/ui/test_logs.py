@@ -161,6 +161,8 @@ async def test_f5_replaces_and_shift_f5_loads_beside(paths: Paths, models: Path)
         assert second
         await until(lambda: second.condition == "ready")
         assert first.alive
+        loaded = app.main.query_one(LoadedPane)
+        await until(lambda: "tiny n_ctx 512 " in str(loaded.render()) and "tiny n_ctx 2048 " in str(loaded.render()))
         await app.workbench.set("n_ctx", 768)
         await pilot.press("f5")
         await until(lambda: app.workbench.engine and app.workbench.engine.spec.params["n_ctx"] == 768)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
+from textual.app import App
 from textual.events import Key, Paste
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
@@ -23,6 +26,7 @@ from llama_tui.library.scan import ModelFile
 from llama_tui.paths import Paths
 from llama_tui.settings.params import defaults
 from llama_tui.settings.values import Value
+from llama_tui.ui import clipboard
 from llama_tui.ui.app import Farewell, LlamaTui
 from llama_tui.ui.input import BackgroundTold
 from llama_tui.ui.present import footer_of
@@ -199,6 +203,23 @@ async def test_a_prompt_longer_than_the_context_stays_in_the_editor(paths: Paths
         await until(lambda: answered(app))
 
 
+async def test_one_that_no_context_can_hold_comes_back_as_it_was_pasted(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models, {"n_ctx": 256})
+    text = "a line of a log file\n" * 30_000 + "end"
+    async with running(app) as pilot:
+        prompt = app.main.chat.prompt
+        prompt.post_message(Paste(text))
+        await until(lambda: prompt.text == "[text 1: 30,001 lines]")
+        await pilot.press("enter")
+        await until(lambda: "more than the context of 256" in log(app))
+        assert "630,003 characters" in log(app)
+        assert prompt.text == "[text 1: 30,001 lines]"
+        assert prompt.message == text
+        assert not app.workbench.conversation.path()
+        assert not await app.workbench.chats.list()
+        assert app.workbench.engine and app.workbench.engine.condition == "ready"
+
+
 async def until_asked(app: LlamaTui, pilot: Pilot[Farewell]) -> str:
     """Ask until the chat no longer fits and the program asks back; what could not be sent."""
     for turn in range(12):
@@ -294,6 +315,16 @@ async def test_copy_takes_the_last_answer(paths: Paths, models: Path, monkeypatc
         await pilot.pause()
         assert app.clipboard == app.workbench.conversation.path()[-1].content
         assert any("your terminal's clipboard" in str(note.message) for note in app._notifications)
+
+
+async def test_what_no_terminal_takes_is_not_sent_to_its_clipboard(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models)
+    async with running(app):
+        terminal = cast("App[object]", app)
+        said = await clipboard.copy(terminal, "x" * (clipboard.LONGEST + 1), {"SSH_TTY": "/dev/pts/1", "TMUX": "x"})
+        assert "Not copied" in said and "500,001" in said and app.clipboard == ""
+        assert "Sent" in await clipboard.copy(terminal, "x" * clipboard.LONGEST, {"SSH_TTY": "/dev/pts/1"})
+        assert len(app.clipboard) == clipboard.LONGEST
 
 
 async def test_a_value_in_the_form_is_checked_kept_and_reset(paths: Paths, models: Path) -> None:
@@ -472,11 +503,26 @@ async def test_a_broken_config_file_names_its_line(paths: Paths, models: Path) -
         assert "line 2" in log(app)
 
 
-async def test_an_unknown_model_is_told_with_the_nearest_and_the_guide_opens(paths: Paths, models: Path) -> None:
-    app = program(paths, "tinny", models)
-    async with running(app):
-        assert "tinny" in log(app) and "tiny" in log(app)
-        assert app.workbench.current and app.workbench.current.builtin
+@pytest.mark.parametrize(("name", "offered"), [("llama-cpp/twin.gguf", ["a/twin", "b/twin"]), ("tinny", [])])
+async def test_a_name_that_means_no_model_is_told_and_others_are_offered(
+    paths: Paths, models: Path, name: str, offered: list[str]
+) -> None:
+    for folder in ("a", "b"):
+        (models / folder).mkdir()
+        shutil.copy(models / "tiny.gguf", models / folder / "twin.gguf")
+    app = program(paths, name, models)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: isinstance(app.screen, ModelSwitcher) and app.screen.query(ModelList))
+        options = app.screen.query_one(ModelList)
+        await until(lambda: options.option_count == (len(offered) or len(app.workbench.files)))
+        rows = [str(options.get_option_at_index(index).prompt) for index in range(options.option_count)]
+        assert all(label in row for label, row in zip(offered, rows, strict=False))
+        assert name in log(app) and all(label in log(app) for label in offered or ["tiny"])
+        assert not app.workbench.engines, "nothing is loaded that nobody has asked for"
+        await pilot.press("enter")
+        await until(lambda: app.workbench.engine and app.workbench.engine.condition == "ready")
+        assert app.workbench.current and app.workbench.current.builtin is (not offered)
+        await leave(app)
 
 
 async def test_a_theme_is_switched_live_and_kept(paths: Paths, models: Path) -> None:

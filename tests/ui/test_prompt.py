@@ -127,6 +127,22 @@ async def test_a_long_paste_is_a_note_until_it_is_sent() -> None:
         assert app.submitted == [pasted + " what is it"]
 
 
+async def test_what_comes_back_stands_before_what_was_typed_since() -> None:
+    sent, since = "line of a log file\n" * 2_000 + "x", "LINE OF A LOG FILE\n" * 2_000 + "y"
+    app = Sample()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press(*"so ")
+        for text in (since, since.lower()):  # notes of the same size
+            app.prompt.post_message(events.Paste(text))
+        await pilot.pause()
+        app.prompt.take_back(sent)
+        assert app.prompt.text == "[text 1: 2,001 lines]\nso [text 2: 2,001 lines][text 3: 2,001 lines]"
+        assert app.prompt.message == f"{sent}\nso {since}{since.lower()}"
+        app.prompt.load("typed")
+        app.prompt.take_back("short")
+        assert app.prompt.text == "short\ntyped"
+
+
 async def test_the_note_of_a_long_paste_is_deleted_as_a_whole() -> None:
     app = Sample()
     async with app.run_test(size=(80, 24)) as pilot:

@@ -337,6 +337,7 @@ class TestDoctor:
 
         assert "fine: TERM is xterm-256color: 16 million colours" in said(TERM="xterm-256color", COLORTERM="truecolor")
         assert "256 colours" in said(TERM="xterm-256color")
+        assert "fine: TERM is alacritty: 16 million colours" in said(TERM="alacritty")
         assert "problem: TERM is not set" in said()
         assert "note: inside tmux, set-clipboard is external" in said(None, Multiplexer("tmux", "external"))
         assert "fine: inside tmux, set-clipboard is on" in said(None, Multiplexer("tmux", "on"))
@@ -362,6 +363,18 @@ class TestDoctor:
         assert {"program", "llama-cpp-python", "GPUs", "memory", "folders", "terminal", "settings"} == {
             finding["area"] for finding in findings
         }
+
+    def test_a_broken_file_is_no_model(
+        self, paths: Paths, guide_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        models = tmp_path / "shelf"
+        models.mkdir()
+        (models / "whole.gguf").write_bytes(guide_model.read_bytes())
+        (models / "half.gguf").write_bytes(guide_model.read_bytes()[:1000])
+        paths.config.mkdir(parents=True)
+        paths.config_file.write_text(f'model_dir = "{models}"\n')
+        assert run("doctor") == 0
+        assert f"models: {models} (1 GGUF model, 1 that cannot be used)" in capsys.readouterr().out
 
     def test_a_build_that_cannot_be_imported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         package = tmp_path / "llama_cpp"

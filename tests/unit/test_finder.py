@@ -280,3 +280,37 @@ def test_questions_are_jumped_to() -> None:
     empty.to_question(1)
     empty.settle()
     assert empty.rows_in_view() == []
+
+
+@pytest.mark.parametrize("sought", ["gh1abc", "needle of wo", "needle"])
+@pytest.mark.parametrize("joint", ["", " "])
+def test_a_match_that_a_cut_goes_through_is_found_and_marked_as_one(sought: str, joint: str) -> None:
+    plain = f"a needle of words and abcdefgh1abc {joint}" if joint else "abcdefgh1abcneedle_of_wo"
+    sought = sought if joint else sought.replace(" ", "_")
+    text = (plain * 20_000)[:300_000]
+    log = log_of(answer("a", text))
+    view = log.views[0]
+    assert view.count > 30
+    finder = search(log, sought)
+    whole = "".join(said(view, part) for part in range(1, view.count - 1))
+    assert finder.total == whole.count(sought) > 1000
+    units = [view.unit(part) for part in range(1, view.count - 1)]
+    cuts = [len(said(view, part)) for part in range(1, view.count - 2)]
+    crossed = 0
+    for part, unit in enumerate(units[:-1], 1):
+        assert unit is not None and unit.joint is not None
+        both = said(view, part) + said(view, part + 1)
+        begins = both.find(sought, max(0, cuts[part - 1] - len(sought) + 1), cuts[part - 1] + len(sought) - 1)
+        if not 0 <= begins < cuts[part - 1] < begins + len(sought):
+            continue
+        crossed += 1
+        marked = "".join(painted_text(finder.mark(view, at)) for at in (part, part + 1))
+        assert marked.count(sought.replace(" ", "")) == sum(
+            len(list(finder._rows(view, at))) for at in (part, part + 1)
+        )  # pyright: ignore[reportPrivateUsage]
+    assert crossed or joint
+
+
+def painted_text(rows: list[Any]) -> str:
+    """What is marked in some rows."""
+    return "".join(part.text for row in rows for part in row.segments if part.style in (FOUND, NOW)).replace(" ", "")

@@ -15,6 +15,7 @@ from llama_tui.ui.blocks import Splitter
 from llama_tui.ui.code import Code
 from llama_tui.ui.entry import Entry
 from llama_tui.ui.look import Look
+from llama_tui.ui.markdown import MEASURE
 from llama_tui.ui.text import Row, chop, expand_tabs, fit, wrap
 from llama_tui.ui.view import MARKDOWN_LIMIT, EntryView
 
@@ -23,7 +24,7 @@ LOOK = Look(**{name: Style(color=f"color({index})") for index, name in enumerate
 
 
 def view(text: str = "", width: int = 60, **changes: object) -> EntryView:
-    made = EntryView(Entry(key="a", role="assistant", text=text, **changes), width, LOOK)  # type: ignore[arg-type]
+    made = EntryView(Entry(**{"key": "a", "role": "assistant", "text": text, **changes}), width, LOOK)  # type: ignore[arg-type]
     made.open()
     return made
 
@@ -84,6 +85,21 @@ def test_numbers_count_on_whatever_the_source_says() -> None:
 
 def test_an_item_keeps_its_indent_when_wrapped() -> None:
     assert lines("10. one two three four", 16) == ["10. one two", "    three four"]
+
+
+def test_prose_has_a_measure_and_code_and_tables_take_what_there_is() -> None:
+    words = "word " * 100
+    prose = f"# {words}\n\n{words}\n\n- {words}\n\n> {words}"
+    assert 0 < max(len(row) for row in lines(prose, 300)) <= MEASURE + 2
+    assert max(len(row) for row in lines(f"```\n{words}\n```", 300)) > 250
+    assert max(len(row) for row in lines(f"| a | b |\n|---|---|\n| {words} | x |", 300)) > 250
+
+
+def test_a_long_log_leaves_the_error_above_it_in_view() -> None:
+    made = view("The engine died", role="error", hint="Do this.", log=tuple(f"line {number}" for number in range(40)))
+    said = [row.text[2:].rstrip() for row in rows(made)]
+    assert said[:2] == ["The engine died", "Do this."]
+    assert said[2:-1] == ["… all of it is in the engine's log", *(f"line {number}" for number in range(35, 40))]
 
 
 def test_headings_quotes_rules_and_html() -> None:
@@ -230,9 +246,9 @@ def streamed(text: str, sizes: list[int], width: int) -> None:
         growing.feed(text[taken : taken + size])
         taken += size
         turn += 1
-        if turn % 4 == 0 and not growing.entry.text.endswith("\r"):
+        if turn % 4 == 0 and not text[:taken].endswith("\r"):
             assert rows(growing) == rows(view(text[:taken], width, streaming=True))
-    growing.change(Entry(key="a", role="assistant", text=text))
+    growing.change({"text": text, "streaming": False})
     assert rows(growing) == rows(view(text, width))
     assert growing.height == len(rows(growing))
 

@@ -176,6 +176,12 @@ class TestTable:
         for param in PARAMS:
             assert param.check(json.loads(json.dumps(param.plain(param.default)))) == param.default
 
+    @pytest.mark.parametrize("given", ["99", "99.50", 99])
+    def test_a_bad_value_is_told_as_it_was_given(self, given: str | int) -> None:
+        param = BY_NAME["temperature"]
+        with pytest.raises(BadValue, match=f"temperature cannot be '{given}'"):
+            param.parse(given) if isinstance(given, str) else param.check(given)
+
     def test_a_bad_value_without_an_empty_word(self) -> None:
         with pytest.raises(BadValue, match="cannot be empty"):
             BY_NAME["top_k"].check(cast("Value", ""))

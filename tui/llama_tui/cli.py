@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from llama_tui.colours import declare
 from llama_tui.commands import COMMANDS
 from llama_tui.commands.flags import add_parameters, parameters
 from llama_tui.crash import crash
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "This terminal cannot draw (TERM is dumb or not set).", "Set TERM, for example to xterm-256color."
             )
         )
+    declare(os.environ)
     _run(model, flags)
 
 
@@ -99,6 +101,7 @@ def _run_command(name: str, words: list[str]) -> int:
 def _run(model: str | None, flags: dict[str, Value]) -> None:
     # What is made while the program starts stays: to look for garbage in it takes a tenth of the time.
     gc.disable()
+    import_asyncio()
     from llama_tui.commands.output import say
     from llama_tui.ui.app import LlamaTui
 
@@ -117,6 +120,17 @@ def _run(model: str | None, flags: dict[str, Value]) -> None:
     for line in farewell.lines() if farewell else ():
         say(line, error=True)
     sys.exit(app.return_code or 0)
+
+
+def import_asyncio() -> None:
+    """Import asyncio as Pythons without OpenSSL have it: its encrypted streams, which a terminal program on Unix
+    sockets never opens, would take a tenth of all memory at the start. `import ssl` works as ever afterwards."""
+    if "asyncio" not in sys.modules and "ssl" not in sys.modules:
+        sys.modules["ssl"] = None  # pyright: ignore[reportArgumentType]
+        try:
+            importlib.import_module("asyncio")
+        finally:
+            del sys.modules["ssl"]
 
 
 def top_parser() -> argparse.ArgumentParser:

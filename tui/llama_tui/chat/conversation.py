@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from llama_tui.chat.growth import PIECE
 from llama_tui.engine.protocol import Message
 from llama_tui.settings.values import Value
 
@@ -113,7 +114,8 @@ class Conversation:
     def ask(self, text: str) -> Turn:
         """Add what the user says after the leaf. What is no Unicode in it becomes "?": neither the
         wire nor the store could hold it."""
-        text = text.encode("utf-8", "replace").decode()
+        if not _is_unicode(text):
+            text = text.encode("utf-8", "replace").decode()
         self.title = self.title or title_of(text)
         return self._add(Turn(new_id(), self.leaf, "user", text, time.time()))
 
@@ -193,6 +195,17 @@ class Conversation:
             turns.append(turn)
             turn = self._turns.get(turn.parent or "")
         return turns[::-1]
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether no halves of characters are in a text; a long one is not copied for that."""
+    if not text.isascii():  # which costs nothing to know
+        try:
+            for at in range(0, len(text), PIECE):
+                text[at : at + PIECE].encode()
+        except UnicodeEncodeError:
+            return False
+    return True
 
 
 def title_of(text: str) -> str:

@@ -24,6 +24,7 @@ from llama_tui.chat.events import (
     TurnRestarted,
     TurnWaits,
 )
+from llama_tui.chat.growth import Grown, Growth
 from llama_tui.chat.keeping import Keeper
 from llama_tui.chat.store import Store
 from llama_tui.engine.engine import Engine
@@ -47,6 +48,7 @@ class ChatSession:
         self._keeper = Keeper(store, self._conversation)
         self._engine: Engine | None = None
         self._answering: str | None = None
+        self._said: Growth | None = None  # what has come of that answer
         self._stop = asyncio.Event()
 
     @property
@@ -58,6 +60,13 @@ class ChatSession:
     def answering(self) -> str | None:
         """The turn that is being made now."""
         return self._answering
+
+    def last_answer(self) -> str:
+        """What the last answer says, as far as it has come; "" where there is none."""
+        turns = [turn for turn in self.conversation.path() if turn.role == "assistant"]
+        if turns and turns[-1].id == self._answering and self._said:
+            return self._said.text()
+        return next((turn.content for turn in reversed(turns) if turn.content), "")
 
     async def send(
         self, text: str, model: str, acquire: Acquire, params: dict[str, Value]
@@ -191,8 +200,9 @@ class ChatSession:
         """Turn an engine's events into the session's, saving on the way. `known` is the answer
         as it was saved before: the answer is never saved with less."""
         self._engine, self._answering = engine, answer.id
-        parts: dict[TokenKind, list[str]] = {"answer": [], "reasoning": []}
+        said: dict[TokenKind, Growth] = {"answer": Growth(), "reasoning": Growth()}
         before = known or answer
+        self._said = said["answer"]
         saved = time.monotonic()
         started: Started | None = None
         ending: Ending | None = None
@@ -216,21 +226,20 @@ class ChatSession:
                         case Prefilled(done=done, total=total):
                             yield TurnWaits(answer.id, "reading", done, total, started.reused_tokens if started else 0)
                         case Token():
-                            parts[event.kind].append(event.text)
+                            said[event.kind].add(event.text)
                             n_past = (started.prompt_tokens if started else 0) + event.n_tokens
                             yield TurnGrew(answer.id, event.text, event.n_tokens, n_past, event.kind, event.n_reasoning)
                         case Called(call=call, n_tokens=n_tokens):
                             # No tools are offered from here: this one answer was asked for by another program.
                             text = f"{call.name}({call.arguments})\n"
-                            parts["answer"].append(text)
+                            said["answer"].add(text)
                             yield TurnGrew(answer.id, text, n_tokens, n_tokens)
                         case Finished():
                             ending = event.reason
                             figures = _figures(event, started)
-                    if any(parts.values()) and time.monotonic() - saved >= _SAVE_SECONDS:
+                    if any(map(len, said.values())) and time.monotonic() - saved >= _SAVE_SECONDS:
                         saved = time.monotonic()
-                        answer = self.conversation.replace(_with_text(answer, parts, before))
-                        if failure := await self._keeper.keep(answer):
+                        if failure := await self._keeper.keep(_so_far(answer, said, before)):
                             yield failure
         except ContextOverflow:
             raise
@@ -240,12 +249,12 @@ class ChatSession:
         except EngineError as error:
             ending, trouble = "failed", _trouble(error)
         finally:
-            self._engine = self._answering = None
-            answer = _with_text(answer, parts, before)
+            self._engine = self._answering = self._said = None
+            answer = _whole(answer, said, before)
             answer = msgspec.structs.replace(answer, ending=ending, trouble=trouble, figures=figures)
             if answer.id in self.conversation:
                 self.conversation.replace(answer)
-            if ending is None and any(parts.values()):
+            if ending is None and any(map(len, said.values())):
                 # The program is ending: nothing can be awaited any more. The turn stays open, so
                 # that the next start can fetch the rest from the engine.
                 self._keeper.keep_at_once(answer)
@@ -263,13 +272,18 @@ def _system_prompt(answer: Turn) -> str:
     return str(answer.params.get("system_prompt") or "")
 
 
-def _with_text(answer: Turn, parts: dict[TokenKind, list[str]], known: Turn) -> Turn:
+def _so_far(answer: Turn, said: dict[TokenKind, Growth], known: Turn) -> Grown:
     """The answer with what came of it, or what was known before where that is more."""
-    return msgspec.structs.replace(
-        answer,
-        content=max("".join(parts["answer"]), known.content, key=len),
-        reasoning=max("".join(parts["reasoning"]), known.reasoning, key=len),
+    return Grown(answer, max(said["answer"], known.content, key=len), max(said["reasoning"], known.reasoning, key=len))
+
+
+def _whole(answer: Turn, said: dict[TokenKind, Growth], known: Turn) -> Turn:
+    """The same in one."""
+    texts = _so_far(answer, said, known)
+    content, reasoning = (
+        text.text() if isinstance(text, Growth) else text for text in (texts.content, texts.reasoning)
     )
+    return msgspec.structs.replace(answer, content=content, reasoning=reasoning)
 
 
 def _figures(event: Finished, started: Started | None) -> Figures:

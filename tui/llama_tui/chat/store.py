@@ -9,17 +9,18 @@ from collections.abc import Generator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from llama_tui.chat.conversation import Conversation, Figures, LeftOut, Trouble, Turn
+from llama_tui.chat import rows
+from llama_tui.chat.conversation import Conversation, Turn
+from llama_tui.chat.growth import Grown
+from llama_tui.chat.rows import Saved
 from llama_tui.errors import LlamaTuiError, StoreError
 from llama_tui.paths import ensure
-from llama_tui.settings.values import Value
 
-_SCHEMA_VERSION = 3
-_SCHEMA = """
+_SCHEMA_VERSION = 4
+_SCHEMA = f"""
 CREATE TABLE conversations (
     id TEXT PRIMARY KEY, title TEXT NOT NULL, leaf TEXT, updated REAL NOT NULL, deleted REAL
 ) STRICT;
@@ -31,13 +32,17 @@ CREATE TABLE turns (
     reasoning TEXT NOT NULL DEFAULT '', left_out BLOB
 ) STRICT;
 CREATE INDEX turns_of ON turns(conversation, created);
+{rows.TABLE};
 """
 
 _MIGRATIONS = {
     1: ("ALTER TABLE turns ADD COLUMN reasoning TEXT NOT NULL DEFAULT ''",),
     2: ("ALTER TABLE turns ADD COLUMN left_out BLOB",),
+    3: (rows.TABLE,),
 }
 """What leads from each version of the schema to the next."""
+
+_NOTHING: Saved = {}
 
 _MOUNTS = Path("/proc/self/mounts")
 
@@ -169,8 +174,9 @@ class Store:
             hint += " Another program holds the database."
         return StoreError(f"The conversations in {self._where} cannot be used: {said}", hint)
 
-    def save(self, conversation: Conversation, *turns: Turn) -> None:
-        """Write a conversation's title and leaf, and the turns that are new or changed."""
+    def save(self, conversation: Conversation, *turns: Turn | Grown, saved: Saved = _NOTHING) -> None:
+        """Write a conversation's title and leaf, and the turns that are new or changed; of a text that was
+        `saved` in part before, and has only grown since, no more than the rest."""
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO conversations (id, title, leaf, updated) VALUES (?, ?, ?, ?) "
@@ -178,10 +184,8 @@ class Store:
                 "updated = excluded.updated, deleted = NULL",
                 (conversation.id, conversation.title, conversation.leaf, time.time()),
             )
-            db.executemany(
-                "INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [_row(conversation.id, turn) for turn in turns],
-            )
+            for turn in turns:
+                rows.write(db, conversation.id, turn, saved)
 
     def remove(self, conversation: Conversation, *turns: Turn) -> None:
         """Take out turns that came to nothing; a conversation without any goes with them."""
@@ -196,8 +200,7 @@ class Store:
         """A whole conversation."""
         with self._reading() as db:
             head = db.execute("SELECT title, leaf FROM conversations WHERE id = ?", (id,)).fetchone()
-            rows = db.execute("SELECT * FROM turns WHERE conversation = ? ORDER BY created, rowid", (id,))
-            turns = tuple(_turn(row) for row in rows)
+            turns = tuple(rows.read(db, "conversation = ?", id))
         if head is None:
             raise StoreError("That conversation is not there any more.", "Another program may have deleted it.")
         return Conversation(id, head[0], turns, head[1])
@@ -207,7 +210,7 @@ class Store:
         with self._reading() as db:
             ids = db.execute("SELECT id FROM turns WHERE conversation = ? ORDER BY created, rowid", (conversation.id,))
             new = [id for (id,) in ids.fetchall() if id not in conversation]
-            return tuple(_turn(db.execute("SELECT * FROM turns WHERE id = ?", (id,)).fetchone()) for id in new)
+            return tuple(turn for id in new for turn in rows.read(db, "id = ?", id))
 
     @contextmanager
     def _reading(self) -> Generator[sqlite3.Connection, None, None]:
@@ -220,13 +223,13 @@ class Store:
     def list(self) -> list[Listed]:
         """Every conversation that is not deleted, the latest first."""
         with self._reading() as db:
-            rows = db.execute(
+            found = db.execute(
                 "SELECT c.id, c.title, c.updated, count(t.id), "
                 "coalesce((SELECT model FROM turns WHERE id = c.leaf), '') "
                 "FROM conversations c LEFT JOIN turns t ON t.conversation = c.id "
                 "WHERE c.deleted IS NULL GROUP BY c.id ORDER BY c.updated DESC"
             ).fetchall()
-        return [Listed(*row) for row in rows]
+        return [Listed(*row) for row in found]
 
     def latest(self) -> str | None:
         """The conversation that was used last."""
@@ -250,40 +253,6 @@ class Store:
         """Close the database."""
         with self._lock:
             self._db.close()
-
-
-def _row(conversation: str, turn: Turn) -> tuple[object, ...]:
-    encode = msgspec.json.encode
-    return (
-        turn.id,
-        conversation,
-        turn.parent,
-        turn.role,
-        turn.content,
-        turn.created,
-        turn.model,
-        encode(turn.params),
-        turn.seed,
-        turn.ending,
-        encode(turn.figures) if turn.figures else None,
-        encode(turn.trouble) if turn.trouble else None,
-        turn.reasoning,
-        encode(turn.left_out) if turn.left_out else None,
-    )
-
-
-def _turn(row: tuple[Any, ...]) -> Turn:
-    """A turn from a row, in the columns' order; raises `msgspec.ValidationError`."""
-    id, _, parent, role, content, created, model, params, seed, ending, figures, trouble, reasoning, left_out = row
-    decode = msgspec.json.decode
-    turn = Turn(id, parent, role, content, created, model, decode(params, type=dict[str, Value]), seed, ending)
-    return msgspec.structs.replace(
-        turn,
-        figures=decode(figures, type=Figures) if figures else None,
-        trouble=decode(trouble, type=Trouble) if trouble else None,
-        reasoning=reasoning,
-        left_out=decode(left_out, type=LeftOut) if left_out else None,
-    )
 
 
 def _on_network(path: Path) -> bool:

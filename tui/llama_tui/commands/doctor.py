@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from llama_tui.background import guessed
+from llama_tui.colours import has_true_colour
 from llama_tui.commands.models import NO_FOLDER
 from llama_tui.commands.output import say
 from llama_tui.commands.shell import Exit, command, compose
@@ -23,7 +24,7 @@ from llama_tui.control import sanitize
 from llama_tui.engine.devices import DeviceMemory, Gpus, ram
 from llama_tui.engine.install import install_hint
 from llama_tui.errors import LlamaTuiError
-from llama_tui.library.files import find
+from llama_tui.library.scan import scan
 from llama_tui.library.units import short_size
 from llama_tui.paths import Paths, private
 from llama_tui.settings.store import SettingsStore
@@ -46,6 +47,7 @@ print(json.dumps({
     "system": llama_cpp.llama_print_system_info().decode("utf-8", "replace"),
 }))
 """
+_BROKEN = "`llama-tui models` says what is wrong with each."
 _MARKS = {"fine": "✓", "note": "·", "problem": "✗"}
 
 
@@ -177,8 +179,12 @@ def gpus(
 def _folders(paths: Paths, settings: SettingsStore) -> Iterator[Finding]:
     for folder in settings.model_dirs():
         if folder.is_dir():
-            count = len(find([folder]))
-            yield Finding("folders", "fine", f"models: {folder} ({count:,} GGUF model{'' if count == 1 else 's'})")
+            files = scan([folder])
+            broken = sum(1 for file in files if file.problem)
+            count = len(files) - broken
+            unusable = f", {broken:,} that cannot be used" if broken else ""
+            told = f"models: {folder} ({count:,} GGUF model{'' if count == 1 else 's'}{unusable})"
+            yield Finding("folders", "note" if broken else "fine", told, _BROKEN if broken else "")
         else:
             yield Finding("folders", "note", f"models: {folder} does not exist", NO_FOLDER)
     try:
@@ -202,7 +208,7 @@ def terminal(able: Abilities) -> Iterator[Finding]:
         yield Finding(area, "problem", f"TERM is {able.term or 'not set'}: the terminal program cannot draw",
                       "Set TERM, for example to xterm-256color.")  # fmt: skip
     else:
-        told = environ.get("COLORTERM", "") in ("truecolor", "24bit")
+        told = has_true_colour(environ)
         really = answers is not None and answers.true_colour is True
         colours = "16 million colours" if told or really else "256 colours" if "256" in able.term else "16 or fewer"
         hint = "" if told else "The terminal has true colour: " if really else "If your terminal has true colour: "

@@ -15,6 +15,8 @@ import msgspec
 
 from llama_tui.engine import protocol
 from llama_tui.engine.install import install_hint
+from llama_tui.engine.lines import is_long, pieces
+from llama_tui.engine.overflow import too_long_a_line
 from llama_tui.engine.protocol import (
     FREE_CHOICE,
     VERSION,
@@ -71,6 +73,8 @@ class EngineClient:
         self._refusal: EngineError | None = None
         self._closed = False
         self._closing: asyncio.Task[None] | None = None
+        self._sending = asyncio.Lock()
+        self._senders: set[asyncio.Task[None]] = set()
         self._receiver = asyncio.create_task(self._receive())
         self.welcome: Welcome
 
@@ -148,6 +152,8 @@ class EngineClient:
 
     async def _close(self) -> None:
         self._closed = True
+        for sender in self._senders:
+            sender.cancel()
         self._receiver.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._receiver
@@ -204,7 +210,7 @@ class EngineClient:
         try:
             if self._closed:
                 raise self._refusal or ConnectionLost(self._bye)
-            self._writer.write(protocol.encode(request))
+            await self._send(request)
             while event := await inbox.get():
                 if isinstance(event, Failed):
                     raise error_of(event)
@@ -212,6 +218,33 @@ class EngineClient:
             raise self._refusal or ConnectionLost(self._bye)
         finally:
             del self._inboxes[request.id]
+
+    async def _send(self, request: Request) -> None:
+        if not is_long(request) and not self._sending.locked():
+            self._writer.write(protocol.encode(request))
+            return
+        # A line that has been begun is sent to its end, whoever no longer waits for the answer.
+        sender = asyncio.create_task(self._send_in_turn(request))
+        self._senders.add(sender)
+        sender.add_done_callback(self._senders.discard)
+        await asyncio.shield(sender)
+
+    async def _send_in_turn(self, request: Request) -> None:
+        """Write a long request piece by piece, as fast as the engine reads; the others wait."""
+        async with self._sending:
+            size = 0
+            for piece in pieces(request):
+                size += len(piece)
+                await asyncio.sleep(0)
+            if size > protocol.LINE_LIMIT:
+                raise too_long_a_line(size)
+            try:
+                for piece in pieces(request):
+                    self._writer.write(piece)
+                    await self._writer.drain()
+                    await asyncio.sleep(0)  # where the engine reads at once, that has not waited
+            except ConnectionError:
+                raise self._refusal or ConnectionLost(self._bye) from None
 
 
 def _connected(path: Path) -> socket.socket | None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from llama_tui.engine.client import ConnectionLost, EngineClient
 from llama_tui.engine.logs import log_tail, note_death
+from llama_tui.engine.overflow import far_too_long
 from llama_tui.engine.post_mortem import post_mortem
 from llama_tui.engine.process import EnginePlace, EngineProcess
 from llama_tui.engine.protocol import (
@@ -25,7 +26,7 @@ from llama_tui.engine.protocol import (
     ToolChoice,
 )
 from llama_tui.engine.silent import engine_process
-from llama_tui.errors import EngineDied, EngineError, ProtocolError
+from llama_tui.errors import ContextOverflow, EngineDied, EngineError, ProtocolError
 from llama_tui.settings.values import Value
 
 Condition = Literal["loading", "ready", "busy", "failed", "died", "unloaded"]
@@ -43,6 +44,9 @@ _SILENT_SECONDS = 6.0
 _UNLOAD_SECONDS = 5.0
 _REAP_SECONDS = 2.0
 _POLL_SECONDS = 0.01
+
+_N_CTX_STEP = 256
+"""n_ctx is rounded up to a multiple of this when a model is loaded."""
 
 
 class Engine:
@@ -123,7 +127,8 @@ class Engine:
         """The events of an answer, up to `Finished`. Raises `EngineDied` with a post-mortem when
         the process ends meanwhile, another `EngineError` when it refuses."""
         return self._explained(
-            self._client.generate(name, messages, params, tools, left_out=left_out, tool_choice=tool_choice)
+            self._client.generate(name, messages, params, tools, left_out=left_out, tool_choice=tool_choice),
+            far_too_long(messages, self._n_ctx),
         )
 
     def attach(self, name: str) -> AsyncGenerator[AnswerEvent, None]:
@@ -140,7 +145,19 @@ class Engine:
             return False
         return False
 
-    async def _explained(self, events: AsyncGenerator[AnswerEvent, None]) -> AsyncGenerator[AnswerEvent, None]:
+    @property
+    def _n_ctx(self) -> int | None:
+        """The context in tokens, as far as is known before the model is loaded."""
+        if self.state and self.state.model:
+            return self.state.model.n_ctx
+        asked = self.spec.params["n_ctx"]
+        return -(-asked // _N_CTX_STEP) * _N_CTX_STEP if isinstance(asked, int) and asked else None
+
+    async def _explained(
+        self, events: AsyncGenerator[AnswerEvent, None], refusal: ContextOverflow | None = None
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        if refusal:
+            raise refusal
         doing = "loading" if self.condition == "loading" else "reading the prompt"
         try:
             async with contextlib.aclosing(events):
@@ -148,6 +165,8 @@ class Engine:
                     doing = _DOING.get(type(event), "reading the prompt")
                     yield event
         except ConnectionLost as lost:
+            if self.error and not isinstance(self.error, EngineDied):
+                raise self.error from lost  # it could not load, and was let go of before it had heard the request
             raise await self._explain(lost, doing) from lost
 
     async def cancel(self, name: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import hashlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -55,7 +55,8 @@ def engine_place(paths: Paths, model: Path, params: dict[str, Value]) -> EngineP
     """
     found = model.stat()
     identity = [VERSION, str(model.resolve()), found.st_size, found.st_mtime_ns, load_identity(params)]
-    digest = hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:16]
+    # A hash of the identity: `hashlib` would bring OpenSSL, a twelfth of all memory at the start.
+    digest = random.Random(msgspec.json.encode(identity)).randbytes(8).hex()
     path = paths.runtime / f"{digest}.sock"
     if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
         raise LlamaTuiError(

@@ -97,7 +97,8 @@ class Param(Struct, frozen=True, kw_only=True):
         return f" of at most {high}" if high is not None else ""
 
     def check(self, value: object) -> Value:
-        """A value of TOML or JSON as this parameter's own type; raises `BadValue`."""
+        """A value of TOML or JSON as this parameter's own type; raises `BadValue`, which tells it as it was given."""
+        given = value
         if value is None or (self.none_word and value == self.none_word):
             if self.none_word:
                 return None
@@ -128,7 +129,7 @@ class Param(Struct, frozen=True, kw_only=True):
                 )
                 value = tuple(float(cast("float", item)) for item in items) if good and items is not None else value
         if not good:
-            raise self._bad(value)
+            raise self._bad(given)
         return cast("Value", value)
 
     def parse(self, text: str) -> Value:
@@ -150,7 +151,7 @@ class Param(Struct, frozen=True, kw_only=True):
                     return self.check(word.lower())
                 case "strings" | "floats":
                     return self.check(_parse_list(word, numbers=self.type == "floats"))
-        except ValueError:
+        except (ValueError, BadValue):
             raise self._bad(text) from None
 
     def format(self, value: Value) -> str:

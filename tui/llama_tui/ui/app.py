@@ -111,6 +111,7 @@ class LlamaTui(PaintedApp[Farewell]):
         self.main = MainScreen(lambda: self.workbench, model, self.keys)
         self._theme_list: ThemeList | None = None
         self._repaint_due = False
+        self._repainted = 0.0  # when, on the clock of the loop
         self._plain: Plain | None = None
         self.crash: Crash | None = None
 
@@ -222,13 +223,20 @@ class LlamaTui(PaintedApp[Farewell]):
     # Engines
 
     def _engines_changed(self) -> None:
-        """Many changes within a moment are shown once."""
-        if not self._repaint_due and self.is_running:
-            self._repaint_due = True
-            self.set_timer(_REPAINT_SECONDS, self._show_engines)
+        """The first change is shown at once, those that follow within a moment together."""
+        if self._repaint_due or not self.is_running:
+            return
+        self._repaint_due = True
+        loop = asyncio.get_running_loop()
+        left = self._repainted + _REPAINT_SECONDS - loop.time()
+        if left > 0:
+            loop.call_later(left, self.call_later, self._show_engines)
+        else:
+            self.call_later(self._show_engines)
 
     def _show_engines(self) -> None:
         self._repaint_due = False
+        self._repainted = asyncio.get_running_loop().time()
         if self.main.is_running:
             self.main.show_engines()
 

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 
 from textual.app import App
 
+LONGEST = 500_000
+"""Characters that are sent to a terminal: few take more, and all else waits behind them on the wire."""
+
 
 async def copy(app: App[object], text: str, environ: Mapping[str, str] = os.environ) -> str:
     """Copy a text and say, in words for the user, where it went.
@@ -16,13 +19,19 @@ async def copy(app: App[object], text: str, environ: Mapping[str, str] = os.envi
     OSC 52 hands it to the terminal, which may refuse without a word. Over SSH that is the only
     clipboard that the user has; locally pyperclip reaches the desktop's as well.
     """
-    app.copy_to_clipboard(text)
+    sent = len(text) <= LONGEST
+    if sent:
+        app.copy_to_clipboard(text)
+    said = (
+        "Sent to your terminal's clipboard"
+        if sent
+        else (f"Not copied: of its {len(text):,} characters a terminal's clipboard takes {LONGEST:,}")
+    )
     if "SSH_CONNECTION" in environ or "SSH_TTY" in environ:
-        hint = " (tmux needs set-clipboard on)" if "TMUX" in environ else ""
-        return f"Sent to your terminal's clipboard{hint}"
+        return f"{said} (tmux needs set-clipboard on)" if sent and "TMUX" in environ else said
     import pyperclip
 
     with contextlib.suppress(pyperclip.PyperclipException):
         await asyncio.to_thread(pyperclip.copy, text)
         return "Copied"
-    return "Sent to your terminal's clipboard"
+    return said

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import median_low
-
 from msgspec import Struct
 
 from llama_tui.ui.cells import Row, is_sure
@@ -11,6 +9,9 @@ from llama_tui.ui.pen import PLAIN, Pen, change, for_blank, of_blank
 
 _GAP = 4
 """Cells that are rather written again than skipped: a move costs as many bytes."""
+
+_AGAIN = 12
+"""Bytes of two changes of the pen from which on a place is rather left out and come back to: these are two moves."""
 
 _SCROLLED = 4
 """Changed rows from which on a scroll is looked for."""
@@ -63,26 +64,73 @@ class Brush:
             self.out.append(change(self.pen, pen))
             self.pen = pen
 
+    def draw(self, stroke: Stroke) -> None:
+        """Write at its place, with its pen."""
+        self.move(stroke.x, stroke.y)
+        self.use(for_blank(self.pen or PLAIN, stroke.pen) if stroke.blank else stroke.pen)
+        self.out.append(stroke.text)
+        self.x = stroke.after
+
+    def draw_cheaply(self, stroke: Stroke) -> bool:
+        """Draw what must not wait, or needs hardly another pen than the present one; whether it was drawn."""
+        pen = self.pen or PLAIN
+        to = for_blank(pen, stroke.pen) if stroke.blank else stroke.pen
+        if not stroke.firm and to is not self.pen and len(change(self.pen, to)) + len(change(to, pen)) > _AGAIN:
+            return False
+        self.draw(stroke)
+        return True
+
+    def size(self) -> int:
+        """How much is gathered."""
+        return sum(map(len, self.out))
+
+
+class Stroke(Struct):
+    """What is written at a place, and the column where it leaves the cursor (None = not known). A `blank` may be
+    drawn with any pen that shows it alike; a `firm` one is written after what is left of it."""
+
+    x: int
+    y: int
+    pen: Pen
+    text: str
+    after: int | None
+    blank: bool = False
+    firm: bool = False
+
 
 def paint(brush: Brush, old: list[Row], new: list[Row], touched: set[int], abilities: Abilities) -> str:
     """What makes the rows `old` look like `new`, which differ in `touched` at most."""
     changes = {y: found for y in sorted(touched) if (found := _changes(old[y], new[y]))}
     scroll = _find_scroll(old, new, changes) if abilities.scrolls and len(changes) >= _SCROLLED else None
-    plain = brush.copy()
-    for y, found in changes.items():
-        _paint_row(plain, y, found, new[y], abilities)
-    text = plain.take()
+    best = _draw(brush, [stroke for y, found in changes.items() for stroke in _strokes(y, found, new[y], abilities)])
     if scroll is not None:
         by = brush.copy()
         moved = _scroll(by, old, *scroll)
+        strokes: list[Stroke] = []
         for y in range(len(new)):
             if (y in touched or moved[y] is not old[y]) and (found := _changes(moved[y], new[y])):
-                _paint_row(by, y, found, new[y], abilities)
-        scrolled = by.take()
-        if len(scrolled) < len(text):
-            plain, text = by, scrolled
-    brush.x, brush.y, brush.pen = plain.x, plain.y, plain.pen
-    return text
+                strokes += _strokes(y, found, new[y], abilities)
+        head = by.take()
+        scrolled = _draw(by, strokes)
+        scrolled.out.insert(0, head)
+        best = min(best, scrolled, key=Brush.size)
+    brush.x, brush.y, brush.pen = best.x, best.y, best.pen
+    return best.take()
+
+
+def _draw(brush: Brush, strokes: list[Stroke]) -> Brush:
+    """Draw from left to right and from top to bottom, or pen by pen, whichever is shorter: to come back to
+    a place costs less than most changes of colour."""
+    in_order = brush.copy()
+    for stroke in strokes:
+        in_order.draw(stroke)
+    by_pen = brush.copy()
+    while strokes:
+        later = [stroke for stroke in strokes if not by_pen.draw_cheaply(stroke)]
+        if len(later) == len(strokes):
+            by_pen.draw(later.pop(0))
+        strokes = later
+    return min(in_order, by_pen, key=Brush.size)
 
 
 def _changes(old: Row, new: Row) -> list[int]:
@@ -114,8 +162,8 @@ def _changes(old: Row, new: Row) -> list[int]:
     return found
 
 
-def _paint_row(brush: Brush, y: int, found: list[int], new: Row, abilities: Abilities) -> None:
-    """Write the columns `found` of a row, and what lies between them where that is shorter."""
+def _strokes(y: int, found: list[int], new: Row, abilities: Abilities) -> list[Stroke]:
+    """What writes the columns `found` of a row, and what lies between them where that is shorter."""
     texts, pens = new.texts, new.pens
     width = len(texts)
     tail = _tail(new)
@@ -127,51 +175,49 @@ def _paint_row(brush: Brush, y: int, found: list[int], new: Row, abilities: Abil
             start = x
         end = x + 1
     runs.append((start, end))
+    firm = not all(is_sure(text) for start, end in runs for text in texts[start:end])
+    strokes: list[Stroke] = []
+
+    def stroke(x: int, text: str, after: int, *, blank: bool = False) -> None:
+        pen, last = pens[x], strokes[-1] if strokes else None
+        assert pen is not None
+        same = last and (for_blank(last.pen, pen) is last.pen if blank else pen is last.pen and not last.blank)
+        if last and same and last.after == x < after:
+            last.text += text
+        else:
+            last = Stroke(x, y, pen, text, x, blank, firm)
+            strokes.append(last)
+        last.after = after if after < width else None
+
     for start, end in runs:
         x = start
         while x < end:
             text, pen = texts[x], pens[x]
+            stop = x + 1
             if pen is None or not text:
-                x += 1
-                continue
-            if text == " " and of_blank(pen) is pen and not pen.marks and not pen.link:
-                stop = x + 1
+                pass
+            elif text == " " and of_blank(pen) is pen and not pen.marks and not pen.link:
                 while stop < end and texts[stop] == " " and pens[stop] is pen:
                     stop += 1
-                if abilities.erases or not pen.bg:
-                    if x >= tail and stop - x > 3:
-                        brush.move(x, y)
-                        brush.use(for_blank(brush.pen or PLAIN, pen))
-                        brush.out.append("\x1b[K")
-                        return
-                    if abilities.erases and stop - x > (5 if stop == end else 11):
-                        brush.move(x, y)
-                        brush.use(for_blank(brush.pen or PLAIN, pen))
-                        brush.out.append(f"\x1b[{stop - x}X")
-                        x = stop
-                        continue
-                brush.move(x, y)
-                brush.use(for_blank(brush.pen or PLAIN, pen))
-                brush.out.append(" " * (stop - x))
-                brush.x = x = stop
-            else:
-                brush.move(x, y)
-                brush.use(pen)
-                cells = 1
-                while x + cells < width and not texts[x + cells]:
-                    cells += 1
-                if is_sure(text):
-                    brush.out.append(text)
-                    brush.x = x + cells
-                else:  # blanks first: whatever its width in this terminal, no old cell shines through
-                    brush.out.append(" " * cells)
-                    brush.x = x + cells if x + cells < width else None
-                    brush.move(x, y)
-                    brush.out.append(text)
-                    brush.x = None
-                x += cells
-            if x >= width:
-                brush.x = None
+                if x >= tail and stop - x > 3 and (abilities.erases or not pen.bg):
+                    stroke(x, "\x1b[K", x, blank=True)
+                    return strokes
+                if abilities.erases and stop - x > (5 if stop == end else 11):
+                    stroke(x, f"\x1b[{stop - x}X", x, blank=True)
+                else:
+                    stroke(x, " " * (stop - x), stop, blank=True)
+            elif is_sure(text):
+                while stop < width and not texts[stop]:
+                    stop += 1
+                stroke(x, text, stop)
+            else:  # blanks first: whatever its width in this terminal, no old cell shines through
+                while stop < width and not texts[stop]:
+                    stop += 1
+                back = Brush(stop if stop < width else None, y)
+                back.move(x, y)
+                strokes.append(Stroke(x, y, pen, " " * (stop - x) + back.take() + text, None, firm=True))
+            x = stop
+    return strokes
 
 
 def _fits(text: str, pen: Pen | None, present: Pen | None) -> bool:
@@ -196,8 +242,9 @@ def _find_scroll(old: list[Row], new: list[Row], changes: dict[int, list[int]]) 
     """The first and last row of a region, and by how many rows up most of what changed in it has
     moved (negative: down). Only the columns in which most rows changed are looked at: panes beside
     them stay, and are drawn again."""
-    left = median_low(found[0] for found in changes.values())
-    right = median_low(found[-1] for found in changes.values()) + 1
+    middle = (len(changes) - 1) // 2
+    left = sorted(found[0] for found in changes.values())[middle]
+    right = sorted(found[-1] for found in changes.values())[middle] + 1
     first, last = min(changes), max(changes)
     places: dict[str, list[int]] = {}
     for y in range(first, last + 1):

@@ -13,9 +13,9 @@ from time import monotonic
 from typing import NamedTuple
 
 from llama_tui.ui.blocks import Unit
-from llama_tui.ui.entry import Entry
+from llama_tui.ui.entry import Role
 from llama_tui.ui.log import Log
-from llama_tui.ui.passage import Passage, counted, said
+from llama_tui.ui.passage import Passage, ahead, counted, found, said
 from llama_tui.ui.text import Row, painted
 from llama_tui.ui.view import EntryView
 
@@ -32,18 +32,32 @@ class Match(NamedTuple):
 
 
 class _Text(NamedTuple):
-    """What a part says, and the unit and source of which it does."""
+    """What a part says, the unit and source of which it does, and how its last line goes on in the next part."""
 
     unit: Unit | None
     source: str
     text: str
+    ahead: str
+
+
+class _Overhang(NamedTuple):
+    """Characters at the beginning of a part that a match has which begins before it, and whether that is the
+    current one."""
+
+    length: int
+    current: bool
+
+
+_State = tuple[int | None, str, _Overhang | None]
+"""What the marks in a part depend on besides its rows."""
 
 
 @dataclass(slots=True)
 class _Read:
     """What is known of an entry: the texts of its parts, and how many matches those hold that hold any."""
 
-    entry: Entry
+    revision: int
+    role: Role
     width: int
     texts: list[_Text]
     counts: dict[int, int] | None = None
@@ -61,7 +75,7 @@ class Finder:
         self.sought = ""
         self._pattern: re.Pattern[str] | None = None
         self._reads: dict[str, _Read] = {}
-        self._marked: dict[tuple[str, int], tuple[list[Row], int | None, list[Row]]] = {}
+        self._marked: dict[tuple[str, int], tuple[list[Row], _State, list[Row]]] = {}
         self._from = log.first_in_view()
         self._wish = 0  # matches to go on by, as soon as they are known
         self._work: Iterator[None] | None = None
@@ -84,8 +98,8 @@ class Finder:
         """Which of them is the current one, from 1; 0 without one."""
         number = 0
         for view in self._log.views if self.current else ():
-            counts = self._counts(view.entry.key)
-            if self.current and view.entry.key == self.current.key:
+            counts = self._counts(view.key)
+            if self.current and view.key == self.current.key:
                 return number + sum(counts[part] for part in counts if part < self.current.part) + self.current.nth + 1
             number += sum(counts.values())
         return 0
@@ -134,7 +148,7 @@ class Finder:
     def _search(self) -> Iterator[None]:
         """Count what is not counted: from the place down, then up, but first what the next match waits for."""
         views = list(self._log.views)
-        keys = {view.entry.key: index for index, view in enumerate(views)}
+        keys = {view.key: index for index, view in enumerate(views)}
         for gone in self._reads.keys() - keys.keys():
             del self._reads[gone]
         if self.current and self.current.key not in keys:
@@ -160,36 +174,37 @@ class Finder:
 
     def _count(self, view: EntryView) -> Iterator[None]:
         """Count the matches of an entry, unless that is done."""
-        entry, width, pattern = view.entry, view.width, self._pattern
-        old = self._reads.get(entry.key)
-        if old and (old.entry.role != entry.role or old.width != width):
+        key, revision, width, pattern = view.key, view.revision, view.width, self._pattern
+        old = self._reads.get(key)
+        if old and (old.role != view.role or old.width != width):
             old = None
-        if pattern is None or (old and old.entry is entry and old.counts is not None):
+        same = old is not None and old.revision == revision
+        if pattern is None or (old and same and old.counts is not None):
             return
         texts: list[_Text] = []
         counts: dict[int, int] = {}
-        for text in iter(old.texts) if old and old.entry is entry and old.texts else self._texts(view, old):
+        for text in iter(old.texts) if old and same and old.texts else self._texts(view, old):
             texts.append(text)
             yield
-            for count in counted(pattern, len(self.sought), text.text):
+            for count in counted(pattern, len(self.sought), text.text, text.ahead):
                 if count:
                     counts[len(texts)] = counts.get(len(texts), 0) + count
                     yield
-            if view.entry is not entry:
+            if view.revision != revision:
                 break  # it has grown meanwhile, and is counted again
-        self._reads[entry.key] = _Read(entry, width, texts, counts)
-        if self.current and self.current.key == entry.key and self.current.nth >= counts.get(self.current.part, 0):
+        self._reads[key] = _Read(revision, view.role, width, texts, counts)
+        if self.current and self.current.key == key and self.current.nth >= counts.get(self.current.part, 0):
             self.current = None
 
     def _texts(self, view: EntryView, old: _Read | None) -> Iterator[_Text]:
         """What the parts of an entry say that are searched: of an error what to do about it as well."""
         shown = view if view.is_open else view.anew()
-        for part in range(1, shown.count - (view.entry.role != "error")):
+        for part in range(1, shown.count - (view.role != "error")):
             unit = shown.unit(part)
             known = old.texts[part - 1] if old and part <= len(old.texts) else None
             if known is None or unit is None or known.unit is not unit or known.source is not unit.source:
-                known = _Text(unit, unit.source if unit else "", said(shown, part))
-            yield known
+                known = _Text(unit, unit.source if unit else "", said(shown, part), "")
+            yield known._replace(ahead=ahead(shown, part))
 
     def _counts(self, key: str) -> dict[int, int]:
         read = self._reads.get(key)
@@ -200,14 +215,14 @@ class Finder:
     def _choose(self, view: EntryView, *, first: bool) -> None:
         """Take a match of an entry if there is none yet."""
         key, part, row = self._from
-        counts = self._counts(view.entry.key)
+        counts = self._counts(view.key)
         if self.current or not counts:
             return
         if not first:
             last = max(counts)
-            self.current = Match(view.entry.key, last, counts[last] - 1)
-        elif view.entry.key != key:
-            self.current = Match(view.entry.key, min(counts), 0)
+            self.current = Match(view.key, last, counts[last] - 1)
+        elif view.key != key:
+            self.current = Match(view.key, min(counts), 0)
         else:
             rows = self._rows(view, part) if part in counts else []
             below = [Match(key, part, nth) for nth, at in enumerate(rows) if at >= row]
@@ -235,7 +250,7 @@ class Finder:
                 self.wrapped = by
             if not self._known(views[index]):
                 return None
-            key = views[index].entry.key
+            key = views[index].key
             others = list(self._counts(key))
             if index == at and not others:
                 return None
@@ -244,7 +259,7 @@ class Finder:
 
     def _known(self, view: EntryView) -> bool:
         """Whether the matches of an entry are counted."""
-        read = self._reads.get(view.entry.key)
+        read = self._reads.get(view.key)
         return read is not None and read.counts is not None
 
     # What is shown of it
@@ -260,28 +275,47 @@ class Finder:
 
     def mark(self, view: EntryView, part: int) -> list[Row]:
         """The rows of a part with its matches marked. They are kept, so that they are painted once."""
-        rows, key = view.rows(part), view.entry.key
-        current = self.current.nth if self.current and self.current[:2] == (key, part) else None
+        rows, key = view.rows(part), view.key
+        current = self._current_in(key, part)
+        state = current, ahead(view, part), self._overhang(view, part)
         known = self._marked.get((key, part))
-        if known and known[0] is rows and known[1] == current:
+        if known and known[0] is rows and known[1] == state:
             return known[2]
         if len(self._marked) > _MARKED:
             self._marked.clear()
         made = rows
-        if self._pattern and part and (part < view.count - 1 or view.entry.role == "error"):
+        if self._pattern and part and (part < view.count - 1 or view.role == "error"):
             passage = Passage(rows)
             made = list(rows)
-            found = [(match.span(), self._log.look.found) for match in self._pattern.finditer(passage.text)]
-            if current is not None and current < len(found):  # last, as an emoji of several may hold another one
-                found.append((found[current][0], self._log.look.found_now))
-            for span, style in found:
+            look = self._log.look
+            spans = [(span, look.found) for span in found(self._pattern, passage.text, state[1])]
+            if current is not None and current < len(spans):  # last, as an emoji of several may hold another one
+                spans.append((spans[current][0], look.found_now))
+            if begun := state[2]:
+                spans.append(((0, begun.length), look.found_now if begun.current else look.found))
+            for span, style in spans:
                 for row, start, end in passage.stretches(*span):
                     made[row] = made[row]._replace(segments=painted(made[row].segments, start, end, style))
-        self._marked[key, part] = rows, current, made
+        self._marked[key, part] = rows, state, made
         return made
+
+    def _current_in(self, key: str, part: int) -> int | None:
+        """The number of the current match in a part, if it is there."""
+        return self.current.nth if self.current and self.current[:2] == (key, part) else None
+
+    def _overhang(self, view: EntryView, part: int) -> _Overhang | None:
+        """What of a match that begins in the part before lies in this one."""
+        before = view.unit(part - 1) if part > 1 else None
+        if self._pattern is None or before is None or before.joint is None:
+            return None
+        text = said(view, part - 1)
+        spans = found(self._pattern, text, ahead(view, part - 1))
+        if not spans or spans[-1][1] <= len(text):
+            return None
+        return _Overhang(spans[-1][1] - len(text), self._current_in(view.key, part - 1) == len(spans) - 1)
 
     def _rows(self, view: EntryView, part: int) -> list[int]:
         """The row on which each match of a part begins."""
         passage = Passage(view.rows(part))
-        found = self._pattern.finditer(passage.text) if self._pattern else ()
-        return [passage.row(match.start()) for match in found]
+        spans = found(self._pattern, passage.text, ahead(view, part)) if self._pattern else []
+        return [passage.row(start) for start, _ in spans]

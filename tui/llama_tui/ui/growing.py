@@ -10,7 +10,7 @@ from rich.segment import Segment
 from llama_tui.ui.blocks import References, Unit
 from llama_tui.ui.code import Code
 from llama_tui.ui.look import Look
-from llama_tui.ui.markdown import language_of, render, spans_of
+from llama_tui.ui.markdown import MEASURE, language_of, render, spans_of
 from llama_tui.ui.text import Row, Span, wrap
 
 LONG = 1200
@@ -31,6 +31,7 @@ class Growing:
 
     def __init__(self, width: int, look: Look) -> None:
         self._width = width
+        self._measure = min(width, MEASURE)
         self._look = look
         self._source = ""
         self._kind = ""
@@ -93,9 +94,9 @@ class Growing:
                 break
         rest = spans_of(source[self._done :].rstrip(), {}, self._look)
         first, *more = rest
-        rows = [*self._kept, *wrap([*self._carried, *first], self._width)]
+        rows = [*self._kept, *wrap([*self._carried, *first], self._measure)]
         for line in more:
-            rows += wrap(line, self._width)
+            rows += wrap(line, self._measure)
         return rows
 
     def _keep(self, source: str) -> bool:
@@ -107,8 +108,8 @@ class Growing:
                 continue
             lines[-1].append((" ", self._look.text))
             lines[0] = [*self._carried, *lines[0]]
-            rows = [row for line in lines for row in wrap(line, self._width)]
-            last = wrap(lines[-1], self._width)
+            rows = [row for line in lines for row in wrap(line, self._measure)]
+            last = wrap(lines[-1], self._measure)
             self._kept += rows[:-1]
             self._carried = _spans(last[-1].segments, self._look)
             self._done = end + 1

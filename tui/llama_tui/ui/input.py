@@ -1,8 +1,9 @@
 """The one place that knows how Textual reads from the terminal: keys are told apart from what the
 terminal says of itself, and a terminal that is gone is told to the program.
 
-What is used of Textual's inside is its parser of keys, and that its driver runs `run_input_thread` in
-a thread and ends it in `disable_input`; `tests/unit/test_driver.py` fails when a new Textual changes that.
+What is used of Textual's inside is its parser of keys, that its driver runs `run_input_thread` in a
+thread and ends it in `disable_input`, and that it writes to its `_file`; `tests/unit/test_driver.py` and
+the tests of a terminal that vanishes fail when a new Textual changes that.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import codecs
 import contextlib
 import os
 import select
+import sys
 import threading
 import time
 from itertools import chain
+from typing import TextIO
 
 from textual import constants
 from textual._xterm_parser import XTermParser
@@ -48,6 +51,25 @@ class TerminalGone(Message):
     """Nothing can be read from the terminal any more."""
 
 
+class Patient:
+    """The terminal to write to, as a file that takes everything once the terminal is gone: Textual writes in a
+    thread, and would wait for ever for one that ended with an error."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.fileno = file.fileno
+
+    def write(self, text: str) -> None:
+        """Write, to nowhere if need be."""
+        with contextlib.suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        """Hand on what was written."""
+        with contextlib.suppress(OSError):
+            self._file.flush()
+
+
 class AskingDriver(LinuxDriver):
     """Textual's driver, which asks the terminal of itself and reads what it answers."""
 
@@ -59,6 +81,7 @@ class AskingDriver(LinuxDriver):
         self._pipe = os.pipe()
         self._reports = Reports()
         self._told = threading.Condition()
+        self._file = Patient(sys.__stderr__ or sys.stderr)
         super().start_application_mode()
         if self.input_tty and is_asked(os.environ):
             self.ask()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -77,7 +76,7 @@ class Log:
     @property
     def streaming(self) -> bool:
         """Whether an answer is being written."""
-        return any(view.entry.streaming for view in reversed(self._views))
+        return any(view.streaming for view in reversed(self._views))
 
     @property
     def opened(self) -> int:
@@ -130,7 +129,7 @@ class Log:
         """Change fields of an entry, if it is there."""
         index = self.index(key)
         if index is not None:
-            self._views[index].change(replace(self._views[index].entry, **changes))
+            self._views[index].change(changes)
 
     def drop(self, key: str) -> None:
         """Take an entry out, if it is there."""
@@ -191,7 +190,7 @@ class Log:
         """Go to the start of the question that is the next below the top of the view, or the one before."""
         if not self._views:
             return
-        asked = [index for index, view in enumerate(self._views) if view.entry.role == "user"]
+        asked = [index for index, view in enumerate(self._views) if view.role == "user"]
         if by < 0:
             before = [index for index in asked if _Place(index, 0, 0) < self._place]
             self._place = _Place(before[-1], 0, 0) if before else _TOP
@@ -259,7 +258,7 @@ class Log:
     def first_in_view(self) -> tuple[str, int, int]:
         """The key of the entry at the top of the view, its part, the row of that."""
         view, part, row = self._place
-        return (self._views[view].entry.key, part, row) if view < len(self._views) else ("", 0, 0)
+        return (self._views[view].key, part, row) if view < len(self._views) else ("", 0, 0)
 
     # Where places are
 
@@ -325,12 +324,12 @@ class Log:
             return
         opened.sort(key=lambda index: abs(index - self._place.view))
         for index in opened[OPEN:]:
-            if not self._views[index].entry.streaming:
+            if not self._views[index].streaming:
                 self._views[index].close()
 
     def index(self, key: str) -> int | None:
         """Where an entry is: nearly always at the end."""
         for index in range(len(self._views) - 1, -1, -1):
-            if self._views[index].entry.key == key:
+            if self._views[index].key == key:
                 return index
         return None

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 BULLETS = "•◦▪"
+MEASURE = 120
+"""Cells of a line of prose at most: longer lines are hard to read. Code and tables take what there is."""
+
 NARROW = 12
 """Cells that nested blocks are always given, however deep they are."""
 
@@ -54,12 +57,6 @@ def language_of(info: str) -> str:
 def plain(text: str, width: int, style: Style) -> list[Row]:
     """Text as it is, its long lines wrapped."""
     return [row for line in text.split("\n") for row in wrap([(expand_tabs(line), style)], width)]
-
-
-def paragraph(text: str, references: References, width: int, look: Look) -> list[Row]:
-    """The rows of a text that has only inline Markdown."""
-    lines = spans_of(text, references, look)
-    return [row for line in lines for row in wrap(line, width)]
 
 
 def spans_of(text: str, references: References, look: Look) -> list[list[Span]]:
@@ -122,7 +119,7 @@ class _Blocks:
 
     def _text(self, index: int, width: int, base: Style) -> list[Row]:
         lines = _inline(self.tokens[index].children or [], base, self.look)
-        return [row for line in lines for row in wrap(line, width)]
+        return [row for line in lines for row in wrap(line, min(width, MEASURE))]
 
     def _heading(self, token: Token, index: int, width: int) -> list[Row]:
         level = int(token.tag[1])

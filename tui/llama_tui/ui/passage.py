@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from llama_tui.control import sanitize
 from llama_tui.ui.blocks import Unit, parser
 from llama_tui.ui.markdown import language_of
 from llama_tui.ui.text import Row, expand_tabs, graphemes
@@ -14,6 +15,9 @@ from llama_tui.ui.view import EntryView
 
 BLOCK = 200_000
 """Characters that are searched at a time."""
+
+AHEAD = 200
+"""Characters of a next part that are known of a line that goes on there; longer texts are not looked for."""
 
 
 class Stretch(NamedTuple):
@@ -63,10 +67,18 @@ def said(view: EntryView, index: int) -> str:
     code coloured."""
     unit = view.unit(index)
     if unit is not None and unit.kind == "plain":
-        return _as_it_is(unit.source.split("\n"))
+        *whole, last = sanitize(unit.source).split("\n")
+        return _as_it_is(whole) + (_as_it_is([last]) if unit.joint is None else expand_tabs(last) + unit.joint)
     if unit is not None and unit.kind in ("fence", "code_block"):
         return _code(unit)
     return Passage(view.rows(index)).text
+
+
+def ahead(view: EntryView, index: int) -> str:
+    """How the last line of a part goes on in the next one; "" where it ends."""
+    unit = view.unit(index)
+    following = view.unit(index + 1) if unit is not None and unit.joint is not None else None
+    return expand_tabs(sanitize(following.source[:AHEAD]).split("\n")[0])[:AHEAD] if following else ""
 
 
 def _code(unit: Unit) -> str:
@@ -79,8 +91,17 @@ def _as_it_is(lines: Sequence[str]) -> str:
     return "".join(expand_tabs(line).rstrip() + "\n" for line in lines)
 
 
-def counted(pattern: re.Pattern[str], length: int, text: str) -> Iterator[int]:
+def found(pattern: re.Pattern[str], text: str, ahead: str) -> list[tuple[int, int]]:
+    """Where the matches are that begin in a text, which may end in what is `ahead` of it."""
+    spans = (match.span() for match in pattern.finditer(text + ahead))
+    return [(start, end) for start, end in spans if start < len(text)]
+
+
+def counted(pattern: re.Pattern[str], length: int, text: str, ahead: str = "") -> Iterator[int]:
     """How often a pattern of so many characters is found, block by block: each takes a moment."""
+    if ahead:
+        yield len(found(pattern, text, ahead))
+        return
     start = 0
     while start < len(text):
         count, end = 0, 0

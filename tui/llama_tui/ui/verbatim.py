@@ -5,25 +5,28 @@ from __future__ import annotations
 from llama_tui.ui.blocks import References, Unit
 from llama_tui.ui.text import graphemes
 
-LINES = 40
-"""Lines of one unit at most."""
-
 CHARACTERS = 8_000
-"""Characters of one unit at most; a longer line goes on in the next one."""
+"""Characters after which a text is cut; where exactly, is found by looking back at most half as far."""
 
 _NEAR = 32
 """Characters around a cut in which it may fall between two that are drawn as one."""
 
 
 class VerbatimSplitter:
-    """The units of one text, kept up to date as it grows: only the last one changes."""
+    """The units of one text, kept up to date as it grows: only the last one changes.
+
+    Where it is cut depends on nothing but the characters around that place, so that a text of tens of
+    megabytes is cut in hundredths of a second. The units hold the text as it came: whoever shows one makes
+    it safe.
+    """
 
     fence_open = False
 
     def __init__(self, text: str = "") -> None:
         self.units: list[Unit] = []
         self.references: References = {}
-        self._rest = ""
+        self._rest = ""  # the source of the last unit
+        self._before = 0  # characters up to there
         if text:
             self.feed(text)
 
@@ -33,34 +36,28 @@ class VerbatimSplitter:
         text = self._rest + fragment
         del self.units[first:]
         start = 0
-        while (piece := _piece(text, start)) is not None:
-            end, after, joint = piece
+        at = CHARACTERS * (first + 1) - self._before
+        while at + _NEAR < len(text):
+            end, after, joint = _cut(text, at)
             self.units.append(Unit(text[start:end], "plain", joint=joint))
             start = after
+            at += CHARACTERS
+        self._before += start
         self._rest = text[start:]
         self.units.append(Unit(self._rest, "plain"))
         return first
 
 
-def _piece(text: str, start: int) -> tuple[int, int, str | None] | None:
-    """Where a unit that starts here ends, where the next one starts, and what joins the two inside a
-    line; None where all that follows fits into one."""
-    end = -1
-    for _ in range(LINES):
-        line_end = text.find("\n", end + 1 if end >= 0 else start, start + CHARACTERS)
-        if line_end < 0:
-            break
-        end = line_end
-    else:
-        return end, end + 1, None
-    if len(text) - start <= CHARACTERS:
-        return None
-    if end >= 0:
-        return end, end + 1, None
-    space = text.rfind(" ", start + CHARACTERS // 2, start + CHARACTERS)
+def _cut(text: str, at: int) -> tuple[int, int, str | None]:
+    """Where the unit ends that goes on up to about there, where the next one starts, and what joins the two
+    inside a line."""
+    least = at - CHARACTERS // 2
+    line_end = text.rfind("\n", least, at + 1)
+    if line_end >= 0:
+        return line_end - (text[line_end - 1] == "\r"), line_end + 1, None
+    space = text.rfind(" ", least, at)
     if space >= 0 and text[space - 1] != " " and text[space + 1] != " ":
         return space, space + 1, " "
-    cut = start + CHARACTERS
-    near = text[cut - _NEAR : cut + _NEAR]
-    cut += graphemes(near, min(_NEAR, len(near)), min(_NEAR, len(near)))[0] - _NEAR
+    near = text[at - _NEAR : at + _NEAR]
+    cut = at + graphemes(near, _NEAR, _NEAR)[0] - _NEAR
     return cut, cut, ""

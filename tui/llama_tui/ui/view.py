@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, repeat
+from typing import Any
 
 from rich.segment import Segment
 from rich.style import Style
 
 from llama_tui.control import Sanitizer, one_line, sanitize
 from llama_tui.ui.blocks import References, Splitter, Unit
-from llama_tui.ui.entry import Entry
+from llama_tui.ui.entry import Entry, Role
 from llama_tui.ui.growing import Growing
 from llama_tui.ui.look import Look
-from llama_tui.ui.markdown import plain, render
+from llama_tui.ui.markdown import MEASURE, plain, render
 from llama_tui.ui.text import Row, cells, expand_tabs, fit, wrap
-from llama_tui.ui.verbatim import VerbatimSplitter
+from llama_tui.ui.verbatim import CHARACTERS, VerbatimSplitter
 
 MARKDOWN_LIMIT = 256_000
 """Characters beyond which a text is shown as it is, without reading it as Markdown."""
@@ -25,11 +26,17 @@ MARKDOWN_LIMIT = 256_000
 BLOCK_LIMIT = 20_000
 """Characters of one block beyond which it is no Markdown that a person wrote, and the text is shown so too."""
 
+SAMPLE = 64_000
+"""Characters by which the height of a longer text is guessed."""
+
 _BOUNDED = frozenset({"paragraph", "item", "heading", "blockquote"})
 """Kinds of blocks that are read as a whole whenever they grow."""
 
 THOUGHT_ROWS = 6
 """Rows of a thought that are shown while it comes."""
+
+LOG_ROWS = 6
+"""Rows of an engine's last words below an error: on a low screen the error itself stays in view."""
 
 MARGIN = 2
 """Cells left of every row: the bar of a question or an error, or nothing."""
@@ -67,9 +74,13 @@ class EntryView:
     """
 
     def __init__(self, entry: Entry, width: int, look: Look) -> None:
-        self.entry = entry
+        self._entry = entry
+        self._fed: list[str] = []  # what was added to its text since
+        self._thoughts: list[str] = []  # and to its thought
+        self._length = len(entry.text)
         self._width = width
         self._look = look
+        self.revision = 0  # another one when the entry is another
         self._sanitizer = Sanitizer()
         self._splitter: Splitter | VerbatimSplitter | None = None
         self._growing: Growing | None = None
@@ -78,6 +89,27 @@ class EntryView:
         self._tops: list[int] | None = None
         self._height = 0
         self._guess()
+
+    @property
+    def entry(self) -> Entry:
+        """The entry as it is now. Its text is put together for that: `key` and its like cost nothing."""
+        text, thought = "".join([self._entry.text, *self._fed]), "".join([self._entry.thought, *self._thoughts])
+        return replace(self._entry, text=text, thought=thought)
+
+    @property
+    def key(self) -> str:
+        """The entry's."""
+        return self._entry.key
+
+    @property
+    def role(self) -> Role:
+        """The entry's."""
+        return self._entry.role
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the entry is being written."""
+        return self._entry.streaming
 
     @property
     def height(self) -> int:
@@ -100,7 +132,7 @@ class EntryView:
     @property
     def _is_plain(self) -> bool:
         """Whether the text is shown as it is, and all of it: the growing end of such a text looks like the rest."""
-        return isinstance(self._splitter, VerbatimSplitter) and not self.entry.text.endswith("\r")
+        return isinstance(self._splitter, VerbatimSplitter)
 
     @property
     def count(self) -> int:
@@ -112,15 +144,15 @@ class EntryView:
         """Read the text, without rendering any of it."""
         if self._parts:
             return
-        text = sanitize(self.entry.text)
+        text = "".join([self._entry.text, *self._fed]) if self._fed else self._entry.text
         self._splitter = None
         # By the length that `feed` goes by: made safe, a text of CR LF is shorter.
-        if self.entry.role == "assistant" and len(self.entry.text) <= MARKDOWN_LIMIT:
-            self._splitter = Splitter(text)
+        if self.role == "assistant" and self._length <= MARKDOWN_LIMIT:
+            self._splitter = Splitter(sanitize(text))
             self._references = self._splitter.references
         if self._splitter is None or _unwieldy(self._splitter.units):
             self._splitter = VerbatimSplitter(text)
-        self._parts = [Part(None, 1), *(self._part(unit) for unit in self._splitter.units), Part(None, 1)]
+        self._parts = [Part(None, 1), *self._parts_of(self._splitter.units), Part(None, 1)]
         self._tops = None
 
     def close(self) -> None:
@@ -165,7 +197,9 @@ class EntryView:
 
     def anew(self) -> EntryView:
         """The same entry, of which nothing is read yet."""
-        return EntryView(self.entry, self._width, self._look)
+        view = EntryView(self._entry, self._width, self._look)
+        view._fed, view._thoughts, view._length = [*self._fed], [*self._thoughts], self._length
+        return view
 
     def resize(self, width: int) -> None:
         """Take another width: nothing is known of the heights any more."""
@@ -174,9 +208,10 @@ class EntryView:
         if not self._parts:
             self._guess()
             return
+        heights = self._estimates([part.unit for part in self._parts if part.unit])
         for part in self._parts:
             part.rows, part.exact, part.shown = None, False, None
-            part.height = self._estimate(part.unit) if part.unit else part.height
+            part.height = next(heights) if part.unit else part.height
         self._tops = None
 
     def restyle(self, look: Look) -> None:
@@ -186,38 +221,57 @@ class EntryView:
         for part in self._parts:
             part.rows = part.shown = None
 
-    def change(self, entry: Entry) -> None:
-        """Show another state of the entry. What has not changed is not rendered again."""
-        text, old = entry.text, self.entry
-        self.entry = entry
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Change fields of the entry. What has not changed is not rendered again."""
+        old, self._entry = self._entry, replace(self._entry, **changes)
+        self.revision += 1
+        same = self.role == old.role
+        if "text" in changes:
+            same = same and self._says(old.text, self._entry.text)
+            self._fed = []
+            self._length = len(self._entry.text)
+        if "thought" in changes:
+            self._thoughts = []
         if not self._parts:
             self._guess()
             return
-        same = text == old.text and entry.role == old.role
-        if not same or (entry.streaming != old.streaming and not self._is_plain):
+        if not same or (self.streaming != old.streaming and not self._is_plain):
             self._reread()
         self._forget(0)
         self._forget(len(self._parts) - 1)
 
+    def _says(self, begun: str, text: str) -> bool:
+        """Whether what has come so far, the first of it as it `begun`, is a text."""
+        offset = 0
+        for piece in (begun, *self._fed):
+            if not text.startswith(piece, offset):
+                return False
+            offset += len(piece)
+        return offset == len(text)
+
     def feed(self, fragment: str) -> None:
-        """Add to the text."""
+        """Add to the text. What that costs does not grow with the text."""
         self.open()
-        self.entry = replace(self.entry, text=self.entry.text + fragment)
+        self._fed.append(fragment)
+        self._length += len(fragment)
+        self.revision += 1
         self._forget(0)
         assert self._splitter is not None
-        first = self._splitter.feed(self._sanitizer.feed(fragment))
-        units = self._splitter.units
-        long = len(self.entry.text) > MARKDOWN_LIMIT or _unwieldy(units[first:])
-        if long and isinstance(self._splitter, Splitter):
-            self._reread()
-            return
-        self._replace(first, [self._part(unit) for unit in units[first:]])
+        if isinstance(self._splitter, Splitter):
+            first = self._splitter.feed(self._sanitizer.feed(fragment))
+            if self._length > MARKDOWN_LIMIT or _unwieldy(self._splitter.units[first:]):
+                self._reread()
+                return
+        else:
+            first = self._splitter.feed(fragment)
+        self._replace(first, self._parts_of(self._splitter.units[first:]))
         self._refer(self._splitter.references)
 
     def think(self, fragment: str) -> None:
         """Add to the thought."""
         self.open()
-        self.entry = replace(self.entry, thought=self.entry.thought + fragment)
+        self._thoughts.append(fragment)
+        self.revision += 1
         self._forget(0)
 
     def _reread(self) -> None:
@@ -257,16 +311,25 @@ class EntryView:
         part = self._parts[index]
         part.rows, part.exact, part.shown = None, False, None
 
-    def _part(self, unit: Unit) -> Part:
-        return Part(unit, self._estimate(unit))
+    def _parts_of(self, units: Sequence[Unit]) -> list[Part]:
+        return [Part(unit, height) for unit, height in zip(units, self._estimates(units), strict=True)]
 
     def _guess(self) -> None:
-        text = self.entry.text
+        entry, length = self._entry, self._length
+        lines = entry.text.count("\n", 0, SAMPLE) * max(SAMPLE, length) // SAMPLE
         width = max(1, self._width - MARGIN)
-        self._height = 3 + text.count("\n") + len(text) // width + len(self.entry.log) + bool(self.entry.footer)
+        self._height = 3 + lines + length // width + len(entry.log) + bool(entry.footer)
+
+    def _estimates(self, units: Sequence[Unit]) -> Iterator[int]:
+        """The height that each is likely to have: those of a very long text are taken to be like the first."""
+        if len(units) * CHARACTERS > SAMPLE and isinstance(self._splitter, VerbatimSplitter):
+            return repeat(self._estimate(units[0]), len(units))
+        return map(self._estimate, units)
 
     def _estimate(self, unit: Unit) -> int:
         width = max(1, self._width - MARGIN)
+        if unit.kind in _BOUNDED:
+            width = min(width, MEASURE)
         return sum(1 + len(line) // width for line in unit.source.rstrip("\n").split("\n")) + unit.blank
 
     def _render(self, index: int) -> None:
@@ -290,11 +353,12 @@ class EntryView:
         look = self._look
         if unit.kind == "plain":
             style = {"user": look.text, "assistant": look.text, "notice": look.notice, "error": look.error}
-            rows = plain(unit.source, width, style[self.entry.role])
+            measure = width if self.role == "assistant" else min(width, MEASURE)
+            rows = plain(sanitize(unit.source), measure, style[self.role])
             rows[-1] = rows[-1]._replace(joint=unit.joint)
             return self._beside(rows)
         last = index == len(self._parts) - 2
-        if self.entry.streaming and last and self._splitter is not None:
+        if self.streaming and last and self._splitter is not None:
             self._growing = self._growing or Growing(width, look)
             rows = self._growing.rows(unit, self._references, self._splitter.fence_open)
         else:
@@ -315,12 +379,12 @@ class EntryView:
     def _beside(self, rows: list[Row]) -> list[Row]:
         """The rows with the bar of the entry's role left of them."""
         bars: dict[str, tuple[str, Style]] = {"user": (BAR, self._look.user_bar), "error": (BAR, self._look.error_bar)}
-        text, style = bars.get(self.entry.role, (" " * MARGIN, self._look.text))
+        text, style = bars.get(self.role, (" " * MARGIN, self._look.text))
         bar = Segment(text, style)
         return [row.beside(bar) for row in rows]
 
     def _head(self) -> list[Row]:
-        entry, look = self.entry, self._look
+        entry, look = self._entry, self._look
         if not entry.title:
             return []
         styles = {
@@ -337,31 +401,39 @@ class EntryView:
             segments.append(Segment(" " * (width - cells(title) - cells(place)), look.text))
             segments.append(Segment(place, look.muted))
         rows = [Row(segments)]
-        if entry.thought:
+        if entry.thought or self._thoughts:
             rows += self._thought(width)
-        elif entry.streaming and not entry.text:
+        elif entry.streaming and not self._length:
             rows.append(Row([Segment("…", look.muted)]))
         return self._beside(rows)
 
     def _thought(self, width: int) -> list[Row]:
         """The last rows of what the model thinks; once it answers, how much it has thought."""
-        entry, style = self.entry, self._look.muted
-        if entry.text or not entry.streaming:
+        entry, style = self._entry, self._look.muted
+        if self._length or not entry.streaming:
             count = f" for {entry.thought_tokens:,} token{'s' * (entry.thought_tokens != 1)}"
             return [Row([Segment(fit(f"thought{count if entry.thought_tokens else ''}", width), style)])]
-        lines = sanitize(entry.thought[-THOUGHT_ROWS * width :]).split("\n")
+        end = ""
+        for piece in (*reversed(self._thoughts), entry.thought):
+            end = piece[-THOUGHT_ROWS * width :] + end
+            if len(end) >= THOUGHT_ROWS * width:
+                break
+        lines = sanitize(end[-THOUGHT_ROWS * width :]).split("\n")
         rows = [row for line in lines for row in wrap([(expand_tabs(line), style)], width)]
         return rows[-THOUGHT_ROWS:]
 
     def _foot(self) -> list[Row]:
-        entry, look = self.entry, self._look
+        entry, look = self._entry, self._look
         width = max(1, self._width - MARGIN)
         unit = self._parts[-2].unit
         below_panel = unit is not None and unit.kind in ("fence", "code_block", "table")
         rows: list[Row] = [Row([])] if below_panel and entry.footer else []
-        said = [(entry.hint, look.hint), *((text, look.muted) for text in entry.log)]
-        for line, style in ((line, style) for text, style in said if text for line in sanitize(text).split("\n")):
-            rows += wrap([(expand_tabs(line), style)], width)
+        if entry.hint:
+            rows += plain(sanitize(entry.hint), min(width, MEASURE), look.hint)
+        log = [row for text in entry.log for row in plain(sanitize(text), width, look.muted)]
+        if len(log) > LOG_ROWS:
+            log = [Row([Segment(fit("… all of it is in the engine's log", width), look.muted)]), *log[1 - LOG_ROWS :]]
+        rows += log
         if entry.footer:
             rows += wrap([(one_line(entry.footer), look.muted)], width)
         return [*self._beside(rows), Row([])]

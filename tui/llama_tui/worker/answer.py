@@ -27,11 +27,18 @@ from llama_tui.worker.decode import Decoder, Outcome
 from llama_tui.worker.gbnf import check
 from llama_tui.worker.generation import Generation
 from llama_tui.worker.model import Model, sampling_seed
+from llama_tui.worker.renderer import Prompt
 from llama_tui.worker.sampler import Sampler, biases_of
 from llama_tui.worker.text import AnswerText, Said
 from llama_tui.worker.toolformat import Format
 from llama_tui.worker.toolgrammar import after_thought, calls_grammar, either, in_final
 from llama_tui.worker.tools import CallReader
+
+_USUAL_TOKEN = 16
+"""Characters that a token of no text has on average; with fewer it need not be known how long one can be."""
+
+_SAMPLE = 50_000
+"""Characters by which the tokens of a text are estimated."""
 
 _PROGRESS_SECONDS = 0.1
 """Prefill progress is told at most this often."""
@@ -59,6 +66,8 @@ class Answerer:
         max_tokens = params["max_tokens"] if isinstance(params["max_tokens"], int) else None
 
         def make(messages: tuple[Message, ...]) -> Told:
+            if size := _far_too_long(model, messages):
+                return Told(Prompt("", "model"), [], size)
             made = model.renderer.render(messages, request.tools, thinking)
             return Told(made, model.tokenize(made.text))
 
@@ -143,6 +152,22 @@ class Answerer:
                 restored=restored,
             )
         )
+
+
+def _far_too_long(model: Model, messages: Sequence[Message]) -> int:
+    """About how many tokens messages have that fill the context however few they may be; 0 for any others.
+    To render and to count tens of megabytes would take minutes, and gigabytes."""
+    texts = [message.content.strip() for message in messages if _is_shown(message)]
+    characters = sum(map(len, texts))
+    if characters <= model.n_ctx * _USUAL_TOKEN or characters <= model.n_ctx * model.longest_token:
+        return 0
+    sample = max(texts, key=len)[:_SAMPLE]
+    return max(model.n_ctx, characters * len(model.tokenize(sample, bos=False)) // len(sample))
+
+
+def _is_shown(message: Message) -> bool:
+    """Whether templates show the whole content: of thoughts, and of words beside a call, many do not."""
+    return not message.tool_calls and "</think>" not in message.content
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,22 @@ CUTS = ("drop_oldest", "drop_middle")
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A conversation as the template renders it, in text and in tokens."""
+    """A conversation as the template renders it, in text and in tokens. One that is `far_too_long` is not
+    rendered: that is about how many tokens it would have."""
 
     rendered: Prompt
     tokens: list[int]
+    far_too_long: int = 0
+
+    @property
+    def size(self) -> int:
+        """Its tokens."""
+        return self.far_too_long or len(self.tokens)
+
+    @property
+    def said(self) -> str:
+        """The number of its tokens in words."""
+        return f"{'about ' if self.far_too_long else ''}{self.size:,} tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,7 @@ class Fitting:
         Raises `ContextOverflow`; with "ask" it holds the cuts that there are to choose from.
         """
         whole = self._told(())
-        size = len(whole.tokens)
+        size = whole.size
         if not size:
             raise EngineError(
                 "The model's chat template makes an empty prompt of this conversation",
@@ -72,20 +84,20 @@ class Fitting:
         if size <= self._n_ctx - self._room or (alone and size < self._n_ctx):
             return Fitted(whole)
         if alone:
-            raise self._too_long("The prompt", size)
-        least = self._size("drop_oldest", len(self._turns) - 1)
-        if least >= self._n_ctx:
+            raise self._too_long("The prompt", whole)
+        least = self._told(self._places("drop_oldest", len(self._turns) - 1))
+        if least.size >= self._n_ctx:
             raise self._too_long("The last message alone makes a prompt that", least)
         if how in CUTS:
             count = self._count(how, before)
             if count is None:
-                size = self._size(how, len(self._droppable(how)))
-                raise self._too_long("With the first turn the prompt", size, "Set context_full to drop_oldest.")
+                least = self._told(self._places(how, len(self._droppable(how))))
+                raise self._too_long("With the first turn the prompt", least, "Set context_full to drop_oldest.")
             places = self._places(how, count)
             told = self._told(places)
-            return Fitted(told, Omission(how, places, size - len(told.tokens)))
+            return Fitted(told, Omission(how, places, size - told.size))
         raise ContextOverflow(
-            f"The conversation has {size:,} tokens; {self._room:,} more are kept for the reply, and the context "
+            f"The conversation has {whole.said}; {self._room:,} more are kept for the reply, and the context "
             f"holds {self._n_ctx:,}",
             "Set context_full to drop_oldest or drop_middle to leave earlier messages out, start a new chat, "
             "or set a larger n_ctx and reload.",
@@ -95,12 +107,12 @@ class Fitting:
             cuts=self._cuts() if how == "ask" else (),
         )
 
-    def _too_long(self, what: str, size: int, hint: str = "") -> ContextOverflow:
+    def _too_long(self, what: str, told: Told, hint: str = "") -> ContextOverflow:
         return ContextOverflow(
-            f"{what} has {size:,} tokens, {size + 1 - self._n_ctx:,} more than the context of "
+            f"{what} has {told.said}, {told.size + 1 - self._n_ctx:,} more than the context of "
             f"{self._n_ctx:,} can hold with an answer",
             f"{hint} Shorten it, start a new chat, or set a larger n_ctx and reload.".lstrip(),
-            size,
+            told.size,
             self._n_ctx,
             reply_room=self._room,
         )
@@ -141,7 +153,7 @@ class Fitting:
         return tuple(place for turn in self._droppable(how)[:count] for place in turn)
 
     def _size(self, how: str, count: int) -> int:
-        return len(self._told(self._places(how, count)).tokens)
+        return self._told(self._places(how, count)).size
 
     def _told(self, left_out: tuple[int, ...]) -> Told:
         if left_out not in self._made:

@@ -54,6 +54,8 @@ class Generation:
         self._events.append(msgspec.structs.replace(event, seq=self._seq))
         self._seq += 1
         self.ended = isinstance(event, Finished | Failed)
+        if self.ended:  # what was asked may be long, and nobody asks for it again
+            self.request = msgspec.structs.replace(self.request, messages=(), tools=())
         for listener in tuple(self._listeners):
             listener.told()
         if self.ended:

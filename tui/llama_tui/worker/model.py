@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -109,6 +110,14 @@ class Model:
         if bos and llama.llama_vocab_get_add_bos(self.vocab) and tokens[:1] != [first]:
             tokens.insert(0, first)
         return tokens
+
+    @functools.cached_property
+    def longest_token(self) -> int:
+        """Characters that no token can have more of; without end where a tokenizer drops some."""
+        if llama.llama_vocab_type(self.vocab) not in (llama.LLAMA_VOCAB_TYPE_SPM, llama.LLAMA_VOCAB_TYPE_BPE):
+            return sys.maxsize
+        text_of, vocab = llama.llama_vocab_get_text, self.vocab
+        return max(len(text_of(vocab, token) or b"") for token in range(llama.llama_vocab_n_tokens(vocab)))
 
     def piece(self, token: int) -> bytes | None:
         """The bytes of a token of an answer; None where it ends the answer. Control tokens have

@@ -31,6 +31,9 @@ from llama_tui.worker.template import ChatTemplate, TemplateError
 _CPU_SECONDS = 2.0
 """CPU time that one prompt may take; a real one takes a few thousandths."""
 
+_CPU_SECONDS_FOR_A_BYTE = 0.25e-6
+"""CPU time that each byte of a conversation adds to that."""
+
 _WALL_SECONDS = 30.0
 """The longest wait for a prompt, on a machine that has no CPU time to give."""
 
@@ -193,7 +196,7 @@ def main() -> None:
     for line in lines:
         request = msgspec.json.decode(line, type=_Request)
         # Compiling folds constants: it can run wild as well.
-        signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS + _CPU_SECONDS_FOR_A_BYTE * len(line))
         try:
             template = template or ChatTemplate(model.source, model.bos, model.eos, knows_chatml=False)
             prompt = template.render(request.messages, request.tools, request.thinking)

@@ -256,7 +256,9 @@ class Server:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(self._lifetime.tick_seconds)
+            tick = self._lifetime.tick_seconds
+            # At a multiple of it: all engines of a machine and whoever shows them wake up together.
+            await asyncio.sleep(tick - time.monotonic() % tick)
             self._generations.forget_oldest()
             if self._loading and self._lifetime.loading_too_long:
                 self._timed_out = True

@@ -14,10 +14,11 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from llama_tui.chat.events import ChatEvent, SendRefused, TurnEnded
-from llama_tui.errors import LlamaTuiError
+from llama_tui.errors import LlamaTuiError, ModelNameError
 from llama_tui.ui import clipboard
 from llama_tui.ui.bindings import KeyTable, short_key
 from llama_tui.ui.widgets.chat import ChatPane
+from llama_tui.ui.widgets.filter import matches
 from llama_tui.ui.widgets.form import ParameterForm
 from llama_tui.ui.widgets.models import ModelList
 from llama_tui.ui.widgets.panes import Panes
@@ -68,6 +69,7 @@ class MainScreen(Screen[None]):
         super().__init__()
         self._workbench = workbench
         self._named = model
+        self._misnamed = False
         self._keys = keys
         self._open = asyncio.Event()
         self._told_of: Engine | None = None
@@ -103,6 +105,7 @@ class MainScreen(Screen[None]):
         self.show_conversation()
         for problem in problems:
             self.chat.tell(problem)
+        self._misnamed = bool(self._named) and any(isinstance(problem, ModelNameError) for problem in problems)
         self.show_settings()
         self._open.set()
         self.call_after_refresh(self._go_on)
@@ -115,12 +118,14 @@ class MainScreen(Screen[None]):
             gc.freeze()
             gc.enable()
         workbench = self.workbench
-        if workbench.current and (self._named or workbench.current.builtin):
+        if workbench.current and not self._misnamed and (self._named or workbench.current.builtin):
             self.load()
         self.side.begin()
         self._resume()
         await workbench.rescan()
         self.show_engines()
+        if self._misnamed and self._app.screen is self:
+            self._switch_model(self._named or "")
 
     @work(group="resume")
     async def _resume(self) -> None:
@@ -367,17 +372,25 @@ class MainScreen(Screen[None]):
         """Copy the last answer."""
         if not self._open.is_set():
             return
-        answers = [turn for turn in self.workbench.conversation.path() if turn.role == "assistant" and turn.content]
-        said = await clipboard.copy(self._app, answers[-1].content) if answers else "There is no answer to copy yet"
+        answer = self.workbench.session.last_answer()
+        said = await clipboard.copy(self._app, answer) if answer else "There is no answer to copy yet"
         self.notify(said, timeout=3)
 
     # Models
 
     def action_switch_model(self) -> None:
         """Choose a model and load it. The screen is there at once: letters that follow are its own."""
+        self._switch_model()
+
+    def _switch_model(self, name: str = "") -> None:
+        """Choose among all models, or among those that a name may have meant, if there are any."""
+        from llama_tui.library.files import stem
         from llama_tui.ui.screens.switcher import ModelSwitcher
 
-        self._switcher = ModelSwitcher(self.side.rows(), self.side.unload, self._keys)
+        rows, letters = self.side.rows(), stem(name.rpartition("/")[2])
+        if not any(matches(letters, row.file.name) for row in rows):
+            letters = ""
+        self._switcher = ModelSwitcher(rows, self.side.unload, self._keys, letters)
         self._app.push_screen(self._switcher, self._switched)
 
     def _switched(self, chosen: ModelFile | None) -> None:

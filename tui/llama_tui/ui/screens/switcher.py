@@ -25,8 +25,11 @@ class ModelSwitcher(Overlay[ModelFile | None]):
         Binding("ctrl+u", "unload", "unload", id="switcher.unload", priority=True),
     ]
 
-    def __init__(self, rows: Sequence[ModelRow], unload: Callable[[ModelFile], object], keys: KeyTable) -> None:
+    def __init__(
+        self, rows: Sequence[ModelRow], unload: Callable[[ModelFile], object], keys: KeyTable, letters: str = ""
+    ) -> None:
         super().__init__()
+        self._letters = letters
         self._help = f"enter load · {keys.said('switcher.unload', 'switcher.close')}"
         self._rows = rows
         self._unload = unload
@@ -36,7 +39,7 @@ class ModelSwitcher(Overlay[ModelFile | None]):
         with Vertical(classes="overlay") as box:
             box.border_title = "Switch model"
             models = ModelList()
-            yield ModelFilter(models)
+            yield ModelFilter(models, self._letters)
             yield models
             yield Static(self._help, classes="keys", markup=False)
 

@@ -191,8 +191,8 @@ class ChatPane(Vertical):
                 if not text and (path := conversation.path()):  # the answer that it should have stood beside
                     self._append(conversation, path[-1])
                 self.prompt.set_history(conversation.prompts())
-                typed = self.prompt.message
-                self.prompt.load(f"{text}\n{typed}" if text and typed else text or typed)
+                if text:
+                    self.prompt.take_back(text)
                 if not error.cuts:  # else a person is asked
                     self.tell(error)
                 self.progress = _at_rest(conversation)
@@ -200,7 +200,7 @@ class ChatPane(Vertical):
                 self.tell(error)
 
     def _append(self, conversation: Conversation, turn: Turn) -> None:
-        shown = {entry.key for entry in self.transcript.entries}
+        shown = {view.key for view in self.transcript.chat_log.views}
         for entry in entries_of_turn(conversation, turn, self._reload_key):
             if entry.key not in shown:
                 self.transcript.append(entry)

@@ -19,10 +19,8 @@ from textual.widgets import Input, Static
 from llama_tui.control import one_line
 from llama_tui.ui.bindings import actions_of
 from llama_tui.ui.finder import Finder
+from llama_tui.ui.passage import AHEAD
 from llama_tui.ui.widgets.transcript import Transcript
-
-LONGEST = 200
-"""Characters that can be looked for."""
 
 SLICE = 0.004
 """Seconds of searching, and of leaving the processor to the keys and the answer, in turn."""
@@ -62,7 +60,7 @@ class FindField(Input):
 
     def __init__(self, keymap: Mapping[str, str]) -> None:
         """`keymap` gives other keys to bindings, by their id."""
-        super().__init__(placeholder="find in the chat", compact=True, max_length=LONGEST, select_on_focus=False)
+        super().__init__(placeholder="find in the chat", compact=True, max_length=AHEAD, select_on_focus=False)
         self.cursor_blink = False
         self._actions = actions_of(self.BINDINGS, keymap)
 
@@ -79,7 +77,7 @@ class FindField(Input):
         """One line of it, as long as can be looked for."""
         event.stop()
         event.prevent_default()
-        self.replace(one_line(event.text[:LONGEST]), *self.selection)
+        self.replace(one_line(event.text[:AHEAD]), *self.selection)
 
     def action_go(self, by: int) -> None:
         """To the next match, or the one before."""

@@ -10,12 +10,14 @@ from msgspec import Struct
 from textual.app import RenderResult
 from textual.content import Content
 from textual.geometry import Region, Size
+from textual.strip import Strip
+from textual.visual import Visual
 from textual.widget import Widget
 
 from llama_tui.control import one_line
 from llama_tui.engine.devices import on_device
 from llama_tui.library.units import short_size
-from llama_tui.ui.text import column
+from llama_tui.ui.text import cells, column
 
 if TYPE_CHECKING:
     from llama_tui.engine.devices import DeviceMemory
@@ -69,6 +71,8 @@ class LoadedPane(Widget):
         self._current: Engine | None = None
         self._blocks = Blocks([[_NOTHING]])
         self._lines: list[Content] = [_NOTHING]
+        self._height = 0
+        """Rows that the lines were made for."""
 
     def on_mount(self) -> None:
         """Name the pane."""
@@ -89,7 +93,8 @@ class LoadedPane(Widget):
     def _lay_out(self) -> None:
         height, before = self._blocks.height, self._lines
         self._blocks = self._content()
-        self._lines = self._blocks.lines(self.size.height)
+        self._height = self.size.height
+        self._lines = self._blocks.lines(self._height)
         if self._blocks.height != height:
             self.refresh(layout=True)
             return
@@ -102,13 +107,28 @@ class LoadedPane(Widget):
         return self._blocks.height
 
     def render(self) -> RenderResult:
+        """All of the lines, for whoever asks what stands here."""
+        return Content("\n").join(self._fitting())
+
+    def render_line(self, y: int) -> Strip:
+        """One line: of those that are painted most often, one has changed."""
+        lines, style = self._fitting(), self.visual_style
+        strips = Visual.to_strips(self, lines[y], self.size.width, 1, style) if y < len(lines) else []
+        return strips[0] if strips else Strip.blank(self.size.width, style.rich_style)
+
+    def _fitting(self) -> list[Content]:
         """The lines as they were last shown, as many as the pane holds now."""
-        self._lines = self._blocks.lines(self.size.height)
-        return Content("\n").join(self._lines)
+        if self._height != self.size.height:
+            self._height = self.size.height
+            self._lines = self._blocks.lines(self._height)
+        return self._lines
 
     def _content(self) -> Blocks:
         width = max(24, self.size.width)
-        engines = [_engine_lines(engine, width, current=engine is self._current) for engine in self._engines]
+        engines = [
+            _engine_lines(engine, width, _apart(engine, self._engines), current=engine is self._current)
+            for engine in self._engines
+        ]
         devices: list[list[Content]] = []
         for device in self._devices:
             mine = sum(_held(engine, device) for engine in self._engines if engine is self._current)
@@ -133,7 +153,16 @@ def device_lines(device: DeviceMemory, mine: int, ours: int, width: int) -> list
     return [head, *(Content("").join(legend[at : at + 2]) for at in range(0, len(legend), 2))]
 
 
-def _engine_lines(engine: Engine, width: int, *, current: bool) -> list[Content]:
+def _apart(engine: Engine, engines: Sequence[Engine]) -> str:
+    """What tells an engine from others of the same name; empty where there are none."""
+    alike = [other for other in engines if other.spec.name == engine.spec.name]
+    if len(alike) < 2:
+        return ""
+    contexts = [other.spec.params.get("n_ctx") for other in alike]
+    return f" {engine.pid}" if len(set(contexts)) < len(alike) else f" n_ctx {engine.spec.params.get('n_ctx')}"
+
+
+def _engine_lines(engine: Engine, width: int, apart: str, *, current: bool) -> list[Content]:
     state = engine.state
     left = "" if state is None or state.idle_seconds_left is None else countdown(state.idle_seconds_left)
     at_rest = "kept" if engine.kept else left or "stays"
@@ -141,8 +170,11 @@ def _engine_lines(engine: Engine, width: int, *, current: bool) -> list[Content]
     style = "$text-muted"
     if not engine.responds:
         word, style = "not responding", "$warning"
-    name = column(one_line(engine.spec.name), width - len(word) - 1, head=0)
-    lines = [Content.assemble((name, "bold" if current else ""), " ", (word, style))]
+    said = one_line(engine.spec.name)
+    room = width - len(word) - len(apart) - 1
+    name = column(said, min(cells(said), room) if apart else room, head=0)
+    apart = column(apart, width - len(word) - 1 - cells(name)) if apart else ""
+    lines = [Content.assemble((name, "bold" if current else ""), (apart, "$text-muted"), " ", (word, style))]
     if state is None:
         return lines
     memory = state.memory

@@ -215,8 +215,9 @@ class ModelFilter(Filter):
     class Left(Message):
         """Escape: the filter is given up."""
 
-    def __init__(self, target: ModelList) -> None:
+    def __init__(self, target: ModelList, letters: str = "") -> None:
         super().__init__(target, "/ filter")
+        self.value = letters
         self._models = target
 
     def on_input_changed(self, event: Input.Changed) -> None:

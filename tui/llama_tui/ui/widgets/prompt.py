@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -117,7 +118,9 @@ class Prompt(TextArea, inherit_bindings=False):
     @property
     def message(self) -> str:
         """What would be sent: the text with the notes of long pastes replaced by them."""
-        text = self.text
+        text = self.text.strip()
+        if alone := self._pasted.get(text):  # as long as can be, and not to be copied for the white space around it
+            return "" if alone.isspace() else alone
         for note, pasted in self._pasted.items():
             text = text.replace(note, pasted)
         return text.strip()
@@ -134,6 +137,19 @@ class Prompt(TextArea, inherit_bindings=False):
         self._position = len(self._history)
         self._edited.clear()
         self.text = self._shown(text)
+        self.move_cursor(self.document.end)
+
+    def take_back(self, text: str) -> None:
+        """Put a message that was sent before what has been typed since."""
+        typed, pasted = self.text, self._pasted
+        self._pasted = {}
+        shown = self._shown(text)
+        notes = {note: self._noted(more) for note, more in pasted.items()}  # those have other numbers now
+        if notes:
+            typed = re.sub("|".join(map(re.escape, notes)), lambda note: notes[note[0]], typed)
+        self._position = len(self._history)
+        self._edited.clear()
+        self.text = f"{shown}\n{typed}" if typed else shown
         self.move_cursor(self.document.end)
 
     def action_send(self) -> None:
@@ -205,7 +221,10 @@ class Prompt(TextArea, inherit_bindings=False):
         """Insert a pasted text, whatever it holds, as one piece of the message."""
         event.stop()
         event.prevent_default()
-        shown = self._noted(event.text) if isinstance(event, Paste) else self._shown(event.text)
+        text = event.text
+        if not isinstance(event, Paste):
+            text = sanitize(text.replace("\r\n", "\n").replace("\r", "\n"))
+        shown = self._noted(text)
         result = self.replace(shown, *self.selection, maintain_selection_offset=False)
         self.move_cursor(result.end_location)
 
@@ -233,8 +252,10 @@ class Prompt(TextArea, inherit_bindings=False):
         self.text = text
 
     def _shown(self, text: str) -> str:
-        """A text as the editor shows it: safe, and a note in its place if it is very long."""
-        return self._noted(sanitize(text.replace("\r\n", "\n").replace("\r", "\n")))
+        """A text as the editor shows it: safe, or a note in its place if it is very long."""
+        if len(text) < PASTE_SHOWN:
+            return sanitize(text.replace("\r\n", "\n").replace("\r", "\n"))
+        return self._noted(text)
 
     def _noted(self, text: str) -> str:
         """The text, or the note that stands for it."""

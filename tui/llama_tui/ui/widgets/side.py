@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.timer import Timer
 
 from llama_tui.control import one_line
 from llama_tui.errors import EngineError
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     from llama_tui.engine.devices import DeviceMemory
     from llama_tui.library.scan import ModelFile
 
-_READOUT_SECONDS = 1.0
-_DISCOVER_SECONDS = 3.0
+_READOUT_SECONDS = 1
+_DISCOVER_SECONDS = 3
 
 
 class SidePane(Vertical):
@@ -34,8 +33,7 @@ class SidePane(Vertical):
         self._bench = workbench
         self._devices: list[DeviceMemory] = []
         self._silent: set[int] = set()
-        self._reading = False
-        self._timer: Timer | None = None
+        self._shown = asyncio.Event()
 
     def compose(self) -> ComposeResult:
         """The list above the readout."""
@@ -48,21 +46,16 @@ class SidePane(Vertical):
 
     def begin(self) -> None:
         """Look for engines from now on, and at the devices as long as they are shown."""
-        self.set_interval(_DISCOVER_SECONDS, self._discover)
-        self._timer = self.set_interval(_READOUT_SECONDS, self._read, pause=not self.display)
-        if self.display:
-            self._read()
+        self._keep_looking()
+        self._keep_reading()
 
     def on_show(self) -> None:
         """What stands here is read again."""
-        if self._timer:
-            self._read()
-            self._timer.resume()
+        self._shown.set()
 
     def on_hide(self) -> None:
         """Nobody looks: nothing is read."""
-        if self._timer:
-            self._timer.pause()
+        self._shown.clear()
 
     @property
     def models(self) -> ModelList:
@@ -84,25 +77,26 @@ class SidePane(Vertical):
         if self.display:
             self.query_one(LoadedPane).show(self._workbench.engines, self._devices, self._workbench.engine)
 
-    @work(group="discover", exclusive=True)
-    async def _discover(self) -> None:
-        await self._workbench.discover()
-        silent = {engine.pid for engine in self._workbench.engines if not engine.responds}
-        if silent != self._silent:
-            # Nothing is said when an engine falls silent, so it is looked for.
-            self._silent = silent
-            self.show(self.rows())
+    # Two loops, not timers with a worker for each tick: this is all that a program at rest does.
+
+    @work(group="discover")
+    async def _keep_looking(self) -> None:
+        while True:
+            await _next(_DISCOVER_SECONDS)
+            await self._workbench.discover()
+            silent = {engine.pid for engine in self._workbench.engines if not engine.responds}
+            if silent != self._silent:
+                # Nothing is said when an engine falls silent, so it is looked for.
+                self._silent = silent
+                self.show(self.rows())
 
     @work(group="readout")
-    async def _read(self) -> None:
-        if self._reading:
-            return  # a machine that takes longer than a tick to answer
-        self._reading = True
-        try:
+    async def _keep_reading(self) -> None:
+        while True:
+            await self._shown.wait()
             self._devices = await asyncio.to_thread(self._workbench.machine.read)
-        finally:
-            self._reading = False
-        self._show_loaded()
+            self._show_loaded()
+            await _next(_READOUT_SECONDS)
 
     @on(ModelList.UnloadRequested)
     def _unload_requested(self, event: ModelList.UnloadRequested) -> None:
@@ -141,3 +135,8 @@ class SidePane(Vertical):
         await self._workbench.rescan()
         self.show(self.rows())
         self.notify(f"{len(self._workbench.files)} models", timeout=2)
+
+
+async def _next(period: int) -> None:
+    """Wait until the clock is at a multiple of so many seconds: whoever waits so wakes up together."""
+    await asyncio.sleep(period - asyncio.get_running_loop().time() % period)
