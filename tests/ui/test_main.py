@@ -711,6 +711,28 @@ async def test_a_repaired_file_loads_after_the_folders_are_read_again(paths: Pat
         await leave(app)
 
 
+async def test_an_engine_that_dies_is_told_of_once_though_keeping_the_answer_takes_long(
+    paths: Paths, models: Path
+) -> None:
+    app = program(paths, "tiny", models, ENDLESS)
+    async with running(app) as pilot:
+        await ask(app, pilot, "hello")
+        await until(lambda: app.main.chat.progress.n_past > 30)
+        other = sqlite3.connect(paths.database, isolation_level=None)
+        assert app.workbench.engine
+        os.kill(app.workbench.engine.pid, signal.SIGKILL)
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            await until(lambda: app.workbench.session.answering is None)
+            app.main.show_engines()
+        finally:
+            other.close()
+        await until(lambda: answered(app) and "the engine died" in log(app))
+        await pilot.pause()
+        app.main.show_engines()
+        assert log(app).count("was killed (SIGKILL)") == 1
+
+
 async def test_a_database_that_is_locked_is_told_in_the_list_of_chats(paths: Paths, models: Path) -> None:
     app = program(paths, "tiny", models, {"max_tokens": 4})
     async with running(app) as pilot:

@@ -332,5 +332,9 @@ def test_engine_died(snap_compare: Snap, paths: Paths, guide_model: Path, models
             "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 8192.00 MiB on device 0: cudaMalloc failed\n"
             "GGML_ASSERT(buffer) failed\n"
         )
-        run = asked(lambda app: ended(app) and app.workbench.engine and app.workbench.engine.condition == "died")
+
+        def told(app: LlamaTui) -> bool:
+            return any("ended without a word" in entry.text for entry in app.main.chat.transcript.entries)
+
+        run = asked(lambda app: ended(app) and told(app))
         assert snap_compare(program(paths, models=models), terminal_size=size, run_before=run)

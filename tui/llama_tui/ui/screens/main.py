@@ -73,6 +73,7 @@ class MainScreen(Screen[None]):
         self._keys = keys
         self._open = asyncio.Event()
         self._told_of: Engine | None = None
+        self._answers = 0  # how many are shown or wait for their last event, which may tell of the engine's end
         self._told_of_gpu = False
         self._warned_of = 0
         self._switcher: ModelSwitcher | None = None
@@ -203,7 +204,7 @@ class MainScreen(Screen[None]):
     def _tell_of_engine(self) -> None:
         """Put the end of the chosen model's engine into the log, unless an answer tells of it."""
         engine = self.workbench.engine
-        if engine and engine.error and engine is not self._told_of and not self.workbench.session.answering:
+        if engine and engine.error and engine is not self._told_of and not self._answers:
             self._told_of = engine
             self.chat.tell(engine.error)
 
@@ -247,17 +248,22 @@ class MainScreen(Screen[None]):
         its end unseen, so that it is kept whole."""
         conversation = self.workbench.conversation
         refused: SendRefused | None = None
-        async with contextlib.aclosing(making) as events:
-            async for event in events:
-                if self.workbench.conversation is conversation:
-                    self.chat.apply(conversation, event)
-                    if isinstance(event, TurnEnded) and event.turn.trouble:
-                        self._told_of = self.workbench.engine
-                    if isinstance(event, SendRefused) and event.error.cuts:
-                        refused = event
-                    self._show_status()
-                elif isinstance(event, SendRefused) and not self.chat.prompt.text:
-                    self.chat.prompt.load(event.text)
+        self._answers += 1
+        try:
+            async with contextlib.aclosing(making) as events:
+                async for event in events:
+                    if self.workbench.conversation is conversation:
+                        self.chat.apply(conversation, event)
+                        if isinstance(event, TurnEnded) and event.turn.trouble:
+                            self._told_of = self.workbench.engine
+                        if isinstance(event, SendRefused) and event.error.cuts:
+                            refused = event
+                        self._show_status()
+                    elif isinstance(event, SendRefused) and not self.chat.prompt.text:
+                        self.chat.prompt.load(event.text)
+        finally:
+            self._answers -= 1
+        self._tell_of_engine()
         self._show_status()
         if refused:
             self._make_room(conversation, refused)
