@@ -141,6 +141,12 @@ def test_inside_tmux_the_window_shows_what_textual_paints(
             tmux.start(session, *size, environs[session] | colours, *words)
             tmux.wait_for(session, lambda text: "Ask the guide" in text and "/ 2,048" in text)
         both.agree()
+        # Before there is an answer: beside an overlay a part of its figures could not be told from other text.
+        both.each(lambda session: tmux.press(session, "F1"), "Everywhere")
+        both.each(lambda session: tmux.press(session, "PageDown"), lambda text: "Everywhere" not in text)
+        both.each(lambda session: tmux.resize(session, *other), "changes them")
+        both.each(lambda session: tmux.press(session, "Escape"), "type a message")
+        both.each(lambda session: tmux.resize(session, *size), "Ask the guide")
         # The figures below an answer are to stand in one line, however long they are.
         pane, title = ("F3", "Parameters") if size[0] >= 100 else ("F2", "Models")
         both.each(lambda session: tmux.press(session, pane), lambda text: title not in text)
@@ -148,13 +154,6 @@ def test_inside_tmux_the_window_shows_what_textual_paints(
         both.each(lambda session: tmux.type(session, "How do I set 温度 e\u0301 \U0001f642?"), "set 温度")
         both.each(lambda session: tmux.press(session, "Enter"), lambda text: text.count("tok/s · first") == 2)
         both.each(lambda session: tmux.press(session, "PageUp"), "type a message")
-        both.each(lambda session: tmux.press(session, "F1"), "Everywhere")
-        both.each(lambda session: tmux.press(session, "PageDown"), lambda text: "Everywhere" not in text)
-        both.each(lambda session: tmux.resize(session, *other), "changes them")
-        both.each(lambda session: tmux.press(session, "Escape"), "type a message")
-        tmux.resize(OURS, *size)
-        tmux.resize(TEXTUALS, *size)
-        both.agree()
         for session in (OURS, TEXTUALS):
             columns, rows = other
             tmux.follow(session)
