@@ -230,6 +230,25 @@ async def test_update_append_and_drop() -> None:
         assert not "".join(screen_lines(app))
 
 
+async def test_an_answer_of_many_screens_is_told_again_from_its_beginning() -> None:
+    app = Sample([Entry(key="u", role="user", title="you", text="Go on"), answer(text=LONG, streaming=True)])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        whole = shown(app)
+        app.transcript.update("a", text="")
+        assert screen_lines(app)[0] == "▌ you"
+        app.transcript.stream("a", LONG)
+        await wait_for(pilot, lambda: shown(app) == whole)
+
+
+async def test_the_last_of_the_log_goes_while_another_answer_grows() -> None:
+    app = Sample([answer("a", "word", streaming=True), answer("b", LONG)])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        app.transcript.drop("b")
+        assert "word" in "\n".join(screen_lines(app))
+
+
 async def test_a_theme_changes_colours_and_nothing_else() -> None:
     app = Sample(conversation())
     async with app.run_test(size=(90, 40)) as pilot:

@@ -223,6 +223,8 @@ class Log:
         a terminal cannot scroll, so that each move draws the whole log again, and text that moves
         seldom is read more easily."""
         ahead = min(AHEAD, self.height // 8) if self.streaming else 0
+        if ahead:
+            self._clamp()  # an answer that is told again from its beginning has fewer rows than before
         if ahead and not self._fills(self.height + 1) and self._fills(self.height - ahead):
             return
         self._place = self._up(self._end(), self.height - ahead)
