@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from llama_tui.chat.events import ChatEvent, NotKept, TurnEnded, TurnGrew, TurnNoticed
+from llama_tui.chat.claims import Claims
+from llama_tui.chat.events import ChatEvent, NotKept, TurnEnded, TurnGrew, TurnNoticed, TurnWaits
 from llama_tui.chat.session import ChatSession
 from llama_tui.chat.store import Store
 from llama_tui.chat.workbench import Workbench
+from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
 from llama_tui.engine.protocol import Token
 from llama_tui.errors import BadModelFile, EngineDied, LlamaTuiError, LoadFailed, StoreError
@@ -29,6 +31,7 @@ from tests.engine.desk import Desk, a_workbench, at_work, ended, everything, kep
 from tests.faults.conftest import SmallDisk
 from tests.ggufs import truncate, write_tiny_llama
 
+LONG = sampling({"temperature": 0.0, "ignore_eos": True, "max_tokens": 3000})
 SHORT = sampling({"temperature": 0.0, "max_tokens": 20, "ignore_eos": True})
 
 
@@ -255,10 +258,9 @@ class TestTwoPrograms:
         with contextlib.closing(Store(paths.database)) as store, contextlib.closing(Store(paths.database)) as other:
             desk = Desk(pool, store, paths, tiny_model)
             following: asyncio.Task[list[ChatEvent]] | None = None
-            long = sampling({"temperature": 0.0, "ignore_eos": True, "max_tokens": 3000})
             events: list[ChatEvent] = []
             async with asyncio.timeout(3 * PATIENCE):
-                async for event in desk.send("hello", long):
+                async for event in desk.send("hello", LONG):
                     events.append(event)
                     if following is None and isinstance(event, TurnGrew):
                         theirs = Desk(pool, other, paths, tiny_model)
@@ -272,6 +274,75 @@ class TestTwoPrograms:
             assert isinstance(last, TurnEnded)
             assert last.turn == ended(events) == desk.kept()[-1]
             assert last.turn.ending == "length"
+
+    async def test_one_that_comes_before_the_answer_has_begun_waits_for_it(
+        self, pool: Pool, paths: Paths, tiny_model: Path
+    ) -> None:
+        with contextlib.closing(Store(paths.database)) as store, contextlib.closing(Store(paths.database)) as other:
+            desk = Desk(pool, store, paths, tiny_model)
+            mine = desk.session = ChatSession(store, claims=Claims(paths.runtime))
+            may_load, asked = asyncio.Event(), asyncio.Event()
+
+            async def acquire() -> Engine:
+                asked.set()
+                await may_load.wait()
+                return await desk.engine()
+
+            making = asyncio.create_task(everything(mine.send("hello", "tiny", acquire, LONG)))
+            await asked.wait()
+            theirs = ChatSession(other, other.load(mine.conversation.id), Claims(paths.runtime))
+            turn = theirs.conversation.path()[-1]
+
+            async def find() -> Engine | None:
+                return await desk.engine() if may_load.is_set() and await (await desk.engine()).knows(turn.id) else None
+
+            seen: list[ChatEvent] = []
+            async with asyncio.timeout(PATIENCE):
+                async for event in theirs.resume_from(turn, find):
+                    seen.append(event)
+                    may_load.set()
+            assert isinstance(seen[0], TurnWaits)
+            assert ended(seen) == ended(await making)
+            assert ended(seen).ending == "length"
+            assert not list(paths.runtime.glob("*.answer"))
+
+    async def test_one_that_leaves_does_not_stop_the_others_answer(
+        self, pool: Pool, paths: Paths, tiny_model: Path
+    ) -> None:
+        with contextlib.closing(Store(paths.database)) as store, contextlib.closing(Store(paths.database)) as other:
+            desk = Desk(pool, store, paths, tiny_model)
+            mine = desk.session = ChatSession(store, claims=Claims(paths.runtime))
+            making = asyncio.create_task(everything(desk.send("hello", LONG)))
+            await until(mine.last_answer)
+            theirs = ChatSession(other, other.load(mine.conversation.id), Claims(paths.runtime))
+            following = theirs.resume_from(theirs.conversation.path()[-1], desk.engine)
+            async with asyncio.timeout(PATIENCE):
+                async for event in following:
+                    if isinstance(event, TurnGrew):
+                        assert not await theirs.leave()
+                        break
+            await following.aclose()
+            answer = ended(await making)
+            assert (answer.ending, answer) == ("length", desk.kept()[-1])
+
+    async def test_one_that_was_closed_meanwhile_is_taken_as_it_is(
+        self, pool: Pool, paths: Paths, tiny_model: Path
+    ) -> None:
+        with contextlib.closing(Store(paths.database)) as store, contextlib.closing(Store(paths.database)) as other:
+            desk = Desk(pool, store, paths, tiny_model)
+            theirs: ChatSession | None = None
+            async with asyncio.timeout(PATIENCE):
+                async for event in desk.send("hello"):
+                    if theirs is None and isinstance(event, TurnWaits):
+                        theirs = ChatSession(other, other.load(desk.session.conversation.id), Claims(paths.runtime))
+            assert theirs
+            turn = theirs.conversation.path()[-1]
+            assert turn.ending is None
+
+            async def nobody() -> None: ...
+
+            assert ended(await everything(theirs.resume_from(turn, nobody))) == desk.kept()[-1]
+            assert desk.kept()[-1].ending == "length"
 
 
 async def test_a_program_that_ends_while_its_engine_loads_leaves_it_well(

@@ -71,13 +71,24 @@ class TestKeeping:
 
     def test_an_answer_is_there_while_it_still_grows(self, path: Path, store: Store) -> None:
         conversation = a_conversation("Hello", "")
-        store.save(conversation, *conversation.turns)
+        store.save(conversation, conversation.turns[0])
         for text in ("a", "ab", "abc"):
             answer = conversation.replace(msgspec.structs.replace(conversation.path()[-1], content=text, ending=None))
             store.save(conversation, answer)
             other = reopened(path, conversation.id).path()
             assert [turn.content for turn in other] == ["Hello", text]
             assert other[-1].ending is None
+
+    def test_who_has_less_of_an_answer_does_not_open_it_again(self, path: Path, store: Store) -> None:
+        conversation = a_conversation()
+        answer = msgspec.structs.replace(conversation.path()[-1], content="word " * 20_000)
+        store.save(conversation, *conversation.path()[:-1], answer)
+        store.save(conversation, msgspec.structs.replace(answer, content="word", ending=None))
+        assert reopened(path, conversation.id).path()[-1] == answer
+        # Of one that was thought to be interrupted its program tells more.
+        store.save(conversation, msgspec.structs.replace(answer, content="word", ending="interrupted"))
+        store.save(conversation, msgspec.structs.replace(answer, content="word by word", ending=None))
+        assert reopened(path, conversation.id).path()[-1].content == "word by word"
 
     def test_the_order_survives_saving_an_early_turn_again(self, path: Path, store: Store) -> None:
         conversation = a_conversation("a", "A", "b", "B")

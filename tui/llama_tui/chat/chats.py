@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
+from llama_tui.chat.claims import Claims
 from llama_tui.chat.conversation import Conversation, Turn
 from llama_tui.chat.events import ChatEvent
 from llama_tui.chat.session import ChatSession
@@ -18,8 +20,9 @@ from llama_tui.errors import StoreError
 class Chats:
     """Owns the store, and the session of one conversation at a time; `begin` before anything else."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, claims: Claims) -> None:
         self._database = database
+        self._claims = claims
         self._store: Store | None = None
         self._session: ChatSession | None = None
 
@@ -38,7 +41,7 @@ class Chats:
                 conversation = await asyncio.to_thread(self._store.load, latest)
         except StoreError as error:
             problems.append(error)
-        self._session = ChatSession(self._store, conversation)
+        self._session = ChatSession(self._store, conversation, self._claims)
         return problems
 
     async def keep(self) -> None:
@@ -61,12 +64,13 @@ class Chats:
     def new(self) -> None:
         """Begin an empty conversation; it is kept with its first message."""
         assert self._store
-        self._session = ChatSession(self._store)
+        self._session = ChatSession(self._store, claims=self._claims)
 
     async def show(self, id: str) -> None:
         """Show another conversation; raises `StoreError`."""
         assert self._store
-        self._session = ChatSession(self._store, await asyncio.to_thread(self._store.load, id))
+        conversation = await asyncio.to_thread(self._store.load, id)
+        self._session = ChatSession(self._store, conversation, self._claims)
 
     async def list(self) -> list[Listed]:
         """Every conversation, the latest first; raises `StoreError`."""
@@ -90,10 +94,6 @@ class Chats:
         the answers whose engine is gone."""
         session = self.session
         for turn in [turn for turn in session.conversation.turns if turn.role == "assistant" and not turn.ending]:
-            engine = await engine_of(turn)
-            if engine is None:
-                yield await session.interrupt(turn)
-                continue
-            async with contextlib.aclosing(session.resume(turn, engine)) as events:
+            async with contextlib.aclosing(session.resume_from(turn, partial(engine_of, turn))) as events:
                 async for event in events:
                     yield event

@@ -59,6 +59,14 @@ class Keeper:
         with contextlib.suppress(StoreError):
             await asyncio.to_thread(self._store.remove, self._conversation, *turns)
 
+    async def stored(self, turn: Turn) -> Turn | None:
+        """A turn as it is in the store now, where another program may have changed it; None where it is not
+        to be had."""
+        try:
+            return await asyncio.to_thread(self._store.turn, turn.id)
+        except StoreError:
+            return None
+
     async def adopt_others(self) -> bool:
         """Take in what other programs have added to this conversation; whether there was any."""
         try:

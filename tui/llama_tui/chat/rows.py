@@ -27,17 +27,21 @@ _COLUMNS = (
     "id", "conversation", "parent", "role", "content", "created", "model", "params", "seed", "ending", "figures",
     "trouble", "reasoning", "left_out",
 )  # fmt: skip
-_WRITE = f"INSERT INTO turns VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT (id) DO UPDATE SET " + ", ".join(
-    f"{name} = excluded.{name}" for name in _COLUMNS[1:]
+_WRITE = (
+    f"INSERT INTO turns VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT (id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
+    # One that only follows an answer may have less of it than the program that has closed it.
+    + " WHERE excluded.ending IS NOT NULL OR coalesce(turns.ending, 'interrupted') = 'interrupted'"
 )
 
 
 def write(db: sqlite3.Connection, conversation: str, given: Turn | Grown, saved: Saved) -> None:
-    """Write a turn, of its texts what is not there already. The pieces are small: each holds the
-    interpreter for a moment only."""
+    """Write a turn, of its texts what is not there already; an open one does not replace one that is closed.
+    The pieces are small: each holds the interpreter for a moment only."""
     turn = given.turn if isinstance(given, Grown) else given
     texts: dict[str, str | Growth] = {"content": given.content, "reasoning": given.reasoning}
-    db.execute(_WRITE, _row(conversation, turn, *(piece_of(text, 0) for text in texts.values())))
+    if not db.execute(_WRITE, _row(conversation, turn, *(piece_of(text, 0) for text in texts.values()))).rowcount:
+        return
     for (kind, text), before in zip(texts.items(), saved.get(turn.id, (0, 0)), strict=True):
         first, count = max(1, before // PIECE), -(-len(text) // PIECE)
         if isinstance(given, Turn):

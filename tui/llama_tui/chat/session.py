@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import msgspec
 
+from llama_tui.chat.claims import Claims
 from llama_tui.chat.conversation import Conversation, Ending, Figures, LeftOut, Trouble, Turn
 from llama_tui.chat.events import (
     ChatEvent,
@@ -37,19 +38,26 @@ _SAVE_SECONDS = 0.5
 
 _SHARED = "Another llama-tui writes in this conversation too. What it has added is kept beside this, as another branch."
 
+_LEFT = "Another llama-tui has asked for this answer. It is shown when this chat is opened again."
+_POLL_SECONDS = 0.5
+
 Acquire = Callable[[], Awaitable[Engine]]
+Find = Callable[[], Awaitable[Engine | None]]
 
 
 class ChatSession:
     """Owns one conversation and the answer that is being made in it."""
 
-    def __init__(self, store: Store, conversation: Conversation | None = None) -> None:
+    def __init__(self, store: Store, conversation: Conversation | None = None, claims: Claims | None = None) -> None:
+        """`claims` tell other programs which answers are made here; without them nobody is told."""
         self._conversation = conversation or Conversation.new()
+        self._claims = claims
         self._keeper = Keeper(store, self._conversation)
         self._engine: Engine | None = None
         self._answering: str | None = None
         self._said: Growth | None = None  # what has come of that answer
         self._stop = asyncio.Event()
+        self._theirs = False  # whether another program has asked for it
 
     @property
     def conversation(self) -> Conversation:
@@ -98,9 +106,48 @@ class ChatSession:
             async for event in events:
                 yield event
 
-    async def interrupt(self, turn: Turn) -> ChatEvent:
+    async def resume_from(self, turn: Turn, find: Find) -> AsyncGenerator[ChatEvent, None]:
+        """Fetch the rest of an answer from the engine that `find` gives. Where there is none, wait for it as
+        long as the program that has asked for the answer lives, then close the answer."""
+        self._answering = turn.id
+        self._stop.clear()
+        try:
+            while True:
+                self._theirs = not self._claim(turn)
+                engine = await (self._unless_stopped(find) if self._theirs else find())
+                if engine or not self._theirs or self._stop.is_set():
+                    break
+                yield TurnWaits(turn.id, "another llama-tui has asked for this")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), _POLL_SECONDS)
+            if engine:
+                if self._stop.is_set():
+                    await engine.cancel(turn.id)
+                async with contextlib.aclosing(self.resume(turn, engine)) as events:
+                    async for event in events:
+                        yield event
+            elif self._theirs:  # stopped: it stays open for whoever makes it
+                yield TurnEnded(turn)
+                yield TurnNoticed(turn.id, _LEFT)
+            else:
+                yield await self._interrupt(turn)
+        finally:
+            self._answering = None
+            self._unclaim(turn)
+
+    async def _interrupt(self, turn: Turn) -> ChatEvent:
         """Close an answer whose engine is gone: what was saved is all there is."""
-        return await self._end(turn, "interrupted")
+        stored = await self._keeper.stored(turn)
+        if stored and stored.ending:  # the program that made it has closed it meanwhile
+            return TurnEnded(self.conversation.replace(stored))
+        return await self._end(stored or turn, "interrupted")
+
+    def _claim(self, turn: Turn) -> bool:
+        return self._claims is None or self._claims.take(turn.id)
+
+    def _unclaim(self, turn: Turn) -> None:
+        if self._claims:
+            self._claims.drop(turn.id)
 
     async def step(self, turn: Turn, by: int) -> bool:
         """Show another of several answers, and keep that choice; False where there is none."""
@@ -119,10 +166,19 @@ class ChatSession:
         if self._engine and self._answering:
             await self._engine.cancel(self._answering)
 
+    async def leave(self) -> bool:
+        """Stop the answer that is being made, unless it is another program's; whether it is none of those."""
+        if self._theirs and self._answering:
+            return False
+        await self.stop()
+        return True
+
     async def _make(self, added: tuple[Turn, ...], acquire: Acquire) -> AsyncGenerator[ChatEvent, None]:
         answer = added[-1]
         self._answering = answer.id
+        self._theirs = False
         self._stop.clear()
+        self._claim(answer)
         try:
             for turn in added:
                 yield TurnAdded(turn)
@@ -147,6 +203,7 @@ class ChatSession:
                 yield await self._refuse(added, error)
         finally:
             self._answering = None
+            self._unclaim(answer)
 
     def _told(self, answer: Turn, engine: Engine) -> AsyncGenerator[AnswerEvent, None]:
         """Ask the engine. What a person has chosen to leave out of this conversation holds on in it,
@@ -173,7 +230,7 @@ class ChatSession:
         turns = tuple(ids[place] for place in omitted.places if place < len(ids))
         return msgspec.structs.replace(answer, left_out=LeftOut(omitted.how, turns, omitted.tokens))
 
-    async def _unless_stopped(self, acquire: Acquire) -> Engine | None:
+    async def _unless_stopped(self, acquire: Acquire | Find) -> Engine | None:
         """The engine, or None if the answer is stopped before there is one."""
         getting = asyncio.ensure_future(acquire())
         stopped = asyncio.ensure_future(self._stop.wait())

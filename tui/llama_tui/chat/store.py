@@ -205,6 +205,11 @@ class Store:
             raise StoreError("That conversation is not there any more.", "Another program may have deleted it.")
         return Conversation(id, head[0], turns, head[1])
 
+    def turn(self, id: str) -> Turn | None:
+        """One turn, if it is there."""
+        with self._reading() as db:
+            return next(rows.read(db, "id = ?", id), None)
+
     def added(self, conversation: Conversation) -> tuple[Turn, ...]:
         """The turns of a conversation that it does not have itself: another program's, the oldest first."""
         with self._reading() as db:

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 from llama_tui.chat.chats import Chats
+from llama_tui.chat.claims import Claims
 from llama_tui.chat.conversation import Conversation, Turn
 from llama_tui.chat.events import ChatEvent
 from llama_tui.chat.gpu import unused_gpu
@@ -49,7 +50,7 @@ class Workbench:
         machine: Machine,
     ) -> None:
         self.settings = settings
-        self.chats = Chats(paths.database)
+        self.chats = Chats(paths.database, Claims(paths.runtime))
         self.files: list[ModelFile] = []
         self.current: ModelFile | None = None
         self.suggestions: tuple[str, ...] = ()
@@ -311,6 +312,7 @@ class Workbench:
         return self.chats.resume(self._engine_of)
 
     async def _engine_of(self, turn: Turn) -> Engine | None:
+        await self.discover()
         for engine in self.engines:
             if engine.alive and await engine.knows(turn.id):
                 return engine

@@ -130,14 +130,13 @@ class MainScreen(Screen[None]):
 
     @work(group="resume")
     async def _resume(self) -> None:
-        """Fetch what engines went on writing; they must be known first."""
-        await self.workbench.discover()
+        """Fetch what engines went on writing."""
         self.answer(self.workbench.resume())
 
     async def finish(self, *, stop: bool = True) -> None:
         """Stop and keep the answer that is being made, or leave it to its engine, and let nothing else begin."""
         if self._open.is_set() and stop:
-            await self.workbench.session.stop()
+            stop = await self.workbench.session.leave()
         groups = {"theme", "answer"} if stop else {"theme"}  # what was chosen last is kept as well
         saving = [worker for worker in self.workers if worker.group in groups and not worker.is_finished]
         if saving:
@@ -347,15 +346,15 @@ class MainScreen(Screen[None]):
         return self._open.is_set() and self.workbench.session.answering is None
 
     def action_new_chat(self) -> None:
-        """Begin an empty conversation; an answer that is being made is stopped and kept."""
+        """Begin an empty conversation; an answer that is being made here is stopped and kept."""
         if self._open.is_set():
-            self._stop_session(self.workbench.session)
+            self._leave_session(self.workbench.session)
             self.workbench.chats.new()
             self.show_conversation()
 
     @work(group="stop")
-    async def _stop_session(self, session: ChatSession) -> None:
-        await session.stop()
+    async def _leave_session(self, session: ChatSession) -> None:
+        await session.leave()
 
     @work(group="chats", exclusive=True)
     async def action_chats(self) -> None:
@@ -365,7 +364,7 @@ class MainScreen(Screen[None]):
         await self._open.wait()
         chosen = await self._app.push_screen_wait(ChatList(self.workbench, self._keys))
         if chosen and chosen != self.workbench.conversation.id:
-            self._stop_session(self.workbench.session)
+            self._leave_session(self.workbench.session)
             try:
                 await self.workbench.chats.show(chosen)
             except LlamaTuiError as error:
