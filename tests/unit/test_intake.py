@@ -12,7 +12,7 @@ from textual import events
 from textual._xterm_parser import XTermParser
 from textual.message import Message
 
-from llama_tui.ui.intake import END, START, Intake, Paste
+from llama_tui.ui.intake import BURST, END, START, Intake, Paste
 
 
 class Typed(Message):
@@ -82,3 +82,23 @@ def test_a_held_beginning_is_given_up_when_nothing_more_comes() -> None:
 def test_keys_are_read_as_textual_reads_them(keys: str, names: list[str]) -> None:
     made = list(Intake(XTermParser().feed).feed(keys))
     assert [event.key for event in made if isinstance(event, events.Key)] == names
+
+
+LINES = "a line of a text\r" * BURST
+
+
+@pytest.mark.parametrize(
+    ("chunks", "wanted"),
+    [
+        ([LINES[:5000], LINES[5000:], "the end"], [("Paste", LINES.replace("\r", "\n") + "the end")]),
+        ([LINES], [("Paste", LINES.replace("\r", "\n")[:-1]), ("Typed", "\r")]),
+        ([LINES + "x", "\x1b"], [("Paste", LINES.replace("\r", "\n") + "x"), ("Typed", "\x1b")]),
+        ([LINES + "x", f"{START}y{END}"], [("Paste", LINES.replace("\r", "\n") + "x"), ("Paste", "y")]),
+        (["\x1b[A" * BURST], [("Typed", "\x1b[A" * BURST)]),
+        (["x" * (BURST - 1), "x" * (BURST - 1)], [("Typed", "x" * (2 * BURST - 2))]),
+    ],
+)
+def test_more_text_at_once_than_anybody_types_is_a_paste_without_marks(
+    chunks: list[str], wanted: list[tuple[str, str]]
+) -> None:
+    assert said(chunks) == wanted
