@@ -27,6 +27,7 @@ from llama_tui.chat.events import (
 from llama_tui.chat.session import ChatSession
 from llama_tui.chat.store import Store
 from llama_tui.chat.workbench import Workbench
+from llama_tui.engine.engine import Engine
 from llama_tui.engine.pool import Pool
 from llama_tui.errors import ContextOverflow, LoadFailed
 from llama_tui.library.names import named
@@ -142,6 +143,29 @@ class TestReasoning:
         assert ended(events).content
 
 
+class TestStopped:
+    @pytest.mark.parametrize("steps", range(8))
+    async def test_a_stop_is_heeded_whenever_it_comes(self, desk: Desk, steps: int) -> None:
+        """In every step of the loop between an engine's being there and the first event."""
+        await ready(await desk.engine())
+        stopping: list[asyncio.Task[None]] = []
+        loop = asyncio.get_running_loop()
+
+        def stop(left: int) -> None:
+            if left:
+                loop.call_soon(stop, left - 1)
+            else:
+                stopping.append(asyncio.ensure_future(desk.session.stop()))
+
+        async def acquire() -> Engine:
+            engine = await desk.engine()
+            stop(steps)
+            return engine
+
+        assert ended(await everything(desk.session.send("hello", "tiny", acquire, LONG))).ending == "cancelled"
+        await asyncio.gather(*stopping)
+
+
 class TestRefused:
     async def test_a_prompt_that_is_too_long_leaves_nothing(self, desk: Desk, store: Store) -> None:
         text = "q" * 66_000
@@ -155,6 +179,8 @@ class TestRefused:
         assert set(refused.removed) == set(added)
         assert desk.session.conversation.path() == []
         assert store.list() == []
+        await everything(desk.send("hello"))
+        assert [listed.title for listed in store.list()] == ["hello"]
 
     async def test_what_was_there_before_stays(self, desk: Desk) -> None:
         await everything(desk.send("hello"))

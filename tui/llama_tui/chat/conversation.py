@@ -135,8 +135,10 @@ class Conversation:
         return turn
 
     def remove(self, turn: Turn) -> None:
-        """Take out a turn that has no children; the leaf falls back to its parent."""
+        """Take out a turn that has no children; the leaf falls back to its parent, and the title goes with
+        the last turn."""
         del self._turns[turn.id]
+        self.title = self.title if self._turns else ""
         if self.leaf == turn.id:
             self.leaf = turn.parent
 

@@ -192,7 +192,7 @@ class ChatSession:
             except LlamaTuiError as error:
                 yield await self._end(answer, "failed", trouble=_trouble(error))
                 return
-            if engine is None:
+            if engine is None or self._stop.is_set():
                 yield await self._end(answer, "cancelled")
                 return
             try:

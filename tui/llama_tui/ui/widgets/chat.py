@@ -135,7 +135,7 @@ class ChatPane(Vertical):
             case TurnAdded(turn):
                 if self.suggestions.display or not self._begun:
                     self.suggestions.display = False
-                    self.transcript.show([])
+                    self.transcript.drop("welcome")  # what went wrong at the start stays
                 self._hide_siblings(conversation, turn)
                 self._append(conversation, turn)
                 self._begun = True
@@ -190,6 +190,7 @@ class ChatPane(Vertical):
                     self.transcript.drop(turn_id)
                 if not text and (path := conversation.path()):  # the answer that it should have stood beside
                     self._append(conversation, path[-1])
+                self._entitle(conversation)
                 self.prompt.set_history(conversation.prompts())
                 if text:
                     self.prompt.take_back(text)
