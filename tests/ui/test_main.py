@@ -76,6 +76,33 @@ async def ask(app: LlamaTui, pilot: Pilot[Farewell], text: str) -> None:
     await until(lambda: len(app.workbench.conversation.turns) > before or app.main.chat.prompt.text)
 
 
+async def test_lines_that_come_at_once_are_not_asked_at_once_and_none_is_lost(paths: Paths, models: Path) -> None:
+    app = program(paths, "tiny", models, ENDLESS)
+    async with running(app) as pilot:
+        prompt = app.main.chat.prompt
+        for key in ("o", "n", "e", "enter", "t", "w", "o", "enter", "s", "i", "x", "enter"):
+            prompt.post_message(Key(key, key if len(key) == 1 else None))
+        await until(lambda: app.workbench.session.answering)
+        await until(lambda: prompt.text == "two\nsix")
+        assert app.workbench.conversation.prompts() == ["one"]
+        await pilot.press("escape")
+        await until(lambda: answered(app))
+
+
+async def test_what_went_wrong_at_the_start_stays_in_the_log(paths: Paths, models: Path) -> None:
+    paths.data.mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(paths.database)) as db:
+        db.execute("PRAGMA user_version = 99")
+    app = program(paths, "tiny", models, {"max_tokens": 3})
+    async with running(app) as pilot:
+        await ask(app, pilot, "hello")
+        await until(lambda: answered(app))
+        said = log(app)
+        assert "newer llama-tui" in said
+        assert "is not kept" in said
+        assert said.index("newer llama-tui") < said.index("hello")
+
+
 async def test_esc_stops_and_keeps_what_came_and_keys_are_live_meanwhile(paths: Paths, models: Path) -> None:
     app = program(paths, "tiny", models, ENDLESS)
     async with running(app) as pilot:

@@ -44,6 +44,8 @@ _MIGRATIONS = {
 
 _NOTHING: Saved = {}
 
+_NOT_KEPT = "The conversation goes on, but is not kept."
+
 _MOUNTS = Path("/proc/self/mounts")
 
 _NETWORK_FILE_SYSTEMS = frozenset(
@@ -114,7 +116,7 @@ class Store:
         if version > _SCHEMA_VERSION:
             raise StoreError(
                 f"{self._where} was written by a newer llama-tui (version {version}, known here: {_SCHEMA_VERSION})",
-                "Use that version, or move the file away.",
+                f"{_NOT_KEPT} Use that version, or move the file away.",
             )
         self._set_journal(journal)
         self._db.execute("PRAGMA synchronous = NORMAL")
@@ -163,7 +165,7 @@ class Store:
 
     def _explain(self, error: sqlite3.Error) -> StoreError:
         said = str(error)
-        hint = "The conversation goes on, but is not kept."
+        hint = _NOT_KEPT
         if "full" in said:
             hint += " Free some disk space."
         elif "malformed" in said or "not a database" in said:

@@ -74,6 +74,7 @@ class MainScreen(Screen[None]):
         self._open = asyncio.Event()
         self._told_of: Engine | None = None
         self._answers = 0  # how many are shown or wait for their last event, which may tell of the engine's end
+        self._asking = False  # an answer is about to be begun
         self._told_of_gpu = False
         self._warned_of = 0
         self._switcher: ModelSwitcher | None = None
@@ -237,9 +238,15 @@ class MainScreen(Screen[None]):
     @on(ChatPane.Asked)
     def _asked(self, event: ChatPane.Asked) -> None:
         if not self._idle():
-            self.chat.prompt.load(event.text)
+            prompt = self.chat.prompt
+            prompt.load(f"{prompt.message}\n{event.text}" if prompt.text else event.text)
             return
-        self.answer(self.workbench.send(event.text))
+        self._begin_answer(self.workbench.send(event.text))
+
+    def _begin_answer(self, making: AsyncGenerator[ChatEvent, None]) -> None:
+        """Show an answer that nobody else is to be begun beside; its worker starts a moment later."""
+        self._asking = True
+        self.answer(making)
 
     @work(group="answer")
     async def answer(self, making: AsyncGenerator[ChatEvent, None]) -> None:
@@ -247,6 +254,7 @@ class MainScreen(Screen[None]):
         its end unseen, so that it is kept whole."""
         conversation = self.workbench.conversation
         refused: SendRefused | None = None
+        self._asking = False
         self._answers += 1
         try:
             async with contextlib.aclosing(making) as events:
@@ -332,7 +340,7 @@ class MainScreen(Screen[None]):
     def action_retry(self) -> None:
         """Another answer to the last question."""
         if self._idle():
-            self.answer(self.workbench.retry())
+            self._begin_answer(self.workbench.retry())
 
     async def action_step_answer(self, by: int) -> None:
         """The answer before or after, among several."""
@@ -341,9 +349,12 @@ class MainScreen(Screen[None]):
 
     def _idle(self) -> bool:
         """Whether an answer can be begun; says why not."""
-        if self._open.is_set() and self.workbench.session.answering:
+        if not self._open.is_set():
+            return False
+        if self._asking or self.workbench.session.answering:
             self.notify(f"An answer is being written; {self._key('chat.stop')} stops it.", timeout=3)
-        return self._open.is_set() and self.workbench.session.answering is None
+            return False
+        return True
 
     def action_new_chat(self) -> None:
         """Begin an empty conversation; an answer that is being made here is stopped and kept."""
