@@ -250,6 +250,16 @@ def test_a_terminal_that_cannot_draw_is_refused_with_a_sentence(term: str) -> No
         assert b"cannot draw" in terminal.raw
 
 
+def test_the_terminal_is_believed_more_than_exported_sizes() -> None:
+    with Terminal(env={"COLUMNS": "60", "LINES": "18"}) as terminal:
+        terminal.wait_for("Parameters")
+        terminal.resize(90, 30)
+        terminal.wait_for(lambda text: "Parameters" not in text and "f1 help" in text)
+        assert "f1 help" in terminal.screen.display[29]
+        terminal.send(CTRL_Q)
+        assert terminal.wait() == 0
+
+
 def test_without_a_terminal_it_says_so() -> None:
     assert COMMAND
     done = subprocess.run([COMMAND], capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)

@@ -7,7 +7,7 @@ import gc
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any, NoReturn
 
 from llama_tui.colours import declare
@@ -66,7 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         )
     declare(os.environ)
+    _measure(os.environ)
     _run(model, flags)
+
+
+def _measure(environ: MutableMapping[str, str]) -> None:
+    """Leave the size to the terminal, where it knows one: an exported COLUMNS or LINES would hold for ever, through
+    every resize. A serial line has no size of its own, and is what they are for."""
+    if all(os.get_terminal_size(2)):
+        for name in ("COLUMNS", "LINES"):
+            environ.pop(name, None)
 
 
 def _open_missing_streams() -> None:

@@ -25,7 +25,7 @@ from llama_tui.engine.protocol import (
     Token,
     ToolChoice,
 )
-from llama_tui.engine.silent import engine_process
+from llama_tui.engine.silent import engine_process, lives
 from llama_tui.errors import ContextOverflow, EngineDied, EngineError, ProtocolError
 from llama_tui.settings.values import Value
 
@@ -215,6 +215,8 @@ class Engine:
         """End the engine and wait until its memory is given back; False when others keep it."""
         if not self.alive:
             return True
+        # Another program's child, whose end nobody tells us.
+        other = None if self._process else engine_process(self.pid, self.spec)
         try:
             if not await self._client.unload(_HEED_SECONDS, unless_shared=unless_shared):
                 return False
@@ -228,15 +230,11 @@ class Engine:
             if await self._process.wait(_UNLOAD_SECONDS) is None:
                 self._process.kill()
                 await self._process.wait(_REAP_SECONDS)
-        else:
-            await self._wait_for_others()
+        elif other:
+            deadline = time.monotonic() + _UNLOAD_SECONDS
+            while lives(other) and time.monotonic() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(_POLL_SECONDS)
         return True
-
-    async def _wait_for_others(self) -> None:
-        """Wait for a process that is another program's child, whose end nobody tells us."""
-        deadline = time.monotonic() + _UNLOAD_SECONDS
-        while engine_process(self.pid, self.spec) and time.monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(_POLL_SECONDS)
 
     async def leave(self) -> None:
         """Let go of the engine; it lives on until its idle timeout."""

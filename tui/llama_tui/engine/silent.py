@@ -43,13 +43,24 @@ class SilentEngine(Struct, frozen=True):
             if _spec_of(process.cmdline()) != self.spec:
                 return True  # it has ended, and its number belongs to another process
             process.kill()
-            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(_POLL_SECONDS)
         except psutil.NoSuchProcess:
-            pass
+            return True
+        while lives(process):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
         return True
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process is still there. Its command line does not tell: the kernel forgets that first, and
+    only then begins to give back the memory."""
+    import psutil
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def engine_process(pid: int, spec: EngineSpec) -> psutil.Process | None:
