@@ -312,7 +312,6 @@ class Workbench:
         return self.chats.resume(self._engine_of)
 
     async def _engine_of(self, turn: Turn) -> Engine | None:
-        await self.discover()
         for engine in self.engines:
             if engine.alive and await engine.knows(turn.id):
                 return engine

@@ -131,7 +131,8 @@ class MainScreen(Screen[None]):
 
     @work(group="resume")
     async def _resume(self) -> None:
-        """Fetch what engines went on writing."""
+        """Fetch what engines went on writing; they must be known first."""
+        await self.workbench.discover()
         self.answer(self.workbench.resume())
 
     async def finish(self, *, stop: bool = True) -> None:
