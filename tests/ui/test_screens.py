@@ -11,7 +11,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import OptionList
+from textual.widgets import Input, OptionList
 
 from llama_tui.chat.conversation import Conversation, Figures, LeftOut
 from llama_tui.chat.store import Store
@@ -166,6 +166,19 @@ def test_each_theme(snap_compare: Snap, paths: Paths, guide_model: Path, models:
 def test_switcher(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
     with ScriptedEngine(paths, guide_model):
         run = keys("ctrl+o", "l", "l", "a", "m", "a")
+        assert snap_compare(program(paths, models=models), terminal_size=size, run_before=run)
+
+
+@pytest.mark.parametrize("size", [*SIZES, SMALLEST])
+def test_palette(snap_compare: Snap, paths: Paths, guide_model: Path, models: Path, size: tuple[int, int]) -> None:
+    async def run(pilot: Pilot[Any]) -> None:
+        app = await settled(pilot)
+        await pilot.press("ctrl+p")
+        await until(lambda: app.screen.query("Input") and len(app.screen.query_one(OptionList).options) > 20)
+        app.screen.query_one(Input).cursor_blink = False
+        await pilot.pause()
+
+    with ScriptedEngine(paths, guide_model):
         assert snap_compare(program(paths, models=models), terminal_size=size, run_before=run)
 
 

@@ -258,6 +258,11 @@ class LlamaTui(PaintedApp[Farewell]):
             if not answer.done() or answer.cancelled():
                 screen.dismiss(None)
 
+    def action_command_palette(self) -> None:
+        """Open the palette, with its keys where there is nothing typed yet."""
+        if not CommandPalette.is_open(self):
+            self.push_screen(CommandPalette(placeholder="type to search · enter runs it · esc closes"))
+
     # The end
 
     async def action_quit(self) -> None:
