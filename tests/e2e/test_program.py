@@ -203,7 +203,7 @@ def test_f1_shows_every_key_and_the_switcher_and_palette_open(paths: Paths) -> N
         terminal.send(ESCAPE)
         terminal.wait_for(lambda text: "Switch model" not in text)
         terminal.send(CTRL_P)
-        terminal.wait_for("Search for commands")
+        terminal.wait_for("type to search")
         terminal.send("dawn")
         terminal.wait_for("Theme: dawn")
         terminal.send(ENTER)
