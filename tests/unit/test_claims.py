@@ -42,6 +42,19 @@ def test_a_program_that_is_killed_has_none(tmp_path: Path) -> None:
     claims.drop("turn")
 
 
+def test_what_a_killed_program_has_left_goes_with_the_next_answer_of_another(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", TAKE, str(tmp_path / "run")], stdout=subprocess.PIPE) as program:
+        assert program.stdout
+        assert program.stdout.readline() == b"True\n"
+        living, dead = Claims(tmp_path / "run"), tmp_path / "run" / "turn.answer"
+        assert living.take("mine")
+        assert dead.exists()
+        program.kill()
+    assert Claims(tmp_path / "run").take("another")
+    assert not dead.exists()
+    assert not Claims(tmp_path / "run").take("mine")
+
+
 def test_without_a_folder_nobody_is_told(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("no folder")
     assert Claims(tmp_path / "run").take("turn")

@@ -10,6 +10,8 @@ from pathlib import Path
 from llama_tui.errors import LlamaTuiError
 from llama_tui.paths import private
 
+_SUFFIX = ".answer"
+
 
 class Claims:
     """The answers of this program, as others can see them: files in the runtime folder. Where there can be
@@ -18,6 +20,7 @@ class Claims:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._held: dict[str, int] = {}
+        self._swept = False
 
     def take(self, turn_id: str) -> bool:
         """Say that this program makes an answer; False where another one that lives does."""
@@ -26,6 +29,7 @@ class Claims:
         path = self._path(turn_id)
         try:
             private(self._folder)
+            self._sweep()
             while (descriptor := _locked(path)) is None:
                 pass  # whoever had it has just let go of it
         except BlockingIOError:
@@ -43,8 +47,19 @@ class Claims:
                 self._path(turn_id).unlink(missing_ok=True)
             os.close(descriptor)
 
+    def _sweep(self) -> None:
+        """Take away, once, what programs that were killed have left."""
+        if self._swept:
+            return
+        self._swept = True
+        for path in self._folder.glob(f"*{_SUFFIX}"):
+            with contextlib.suppress(OSError):
+                if (descriptor := _locked(path)) is not None:
+                    path.unlink(missing_ok=True)
+                    os.close(descriptor)
+
     def _path(self, turn_id: str) -> Path:
-        return self._folder / f"{turn_id}.answer"
+        return self._folder / f"{turn_id}{_SUFFIX}"
 
 
 def _locked(path: Path) -> int | None:

@@ -260,7 +260,7 @@ class LlamaTui(PaintedApp[Farewell]):
 
     def action_command_palette(self) -> None:
         """Open the palette, with its keys where there is nothing typed yet."""
-        if not CommandPalette.is_open(self):
+        if not isinstance(self.screen, CommandPalette):
             self.push_screen(CommandPalette(placeholder="type to search · enter runs it · esc closes"))
 
     # The end
