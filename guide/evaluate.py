@@ -152,8 +152,8 @@ def report(path: Path, build: Path, out: Path) -> str:
         "Written by `python -m guide.evaluate`: every answer by llama.cpp from the finished file. "
         "*Right*: the topic's answer, or off topic a refusal. *Unsure*: a refusal or a request for "
         "more words. *Wrong*: another topic's answer. *Whole*: the text is some topic's, to the letter. "
-        "The second set judges: it was written by hand when the training was final, by someone who had seen neither "
-        "patterns nor misses. The first was looked at while patterns were written, and watches the training. "
+        "The second set judges: it was written by hand by someone who had seen neither "
+        "patterns nor misses, and asked only of the finished model. The first was looked at while patterns were written, and watches the training. "
         "Neither is trained on.",
         "",
         "| questions | count | right | unsure | wrong | whole |",
@@ -162,7 +162,7 @@ def report(path: Path, build: Path, out: Path) -> str:
         "",
         f"- {facts['parameters'] / 1e6:.2f} M parameters, {path.stat().st_size / 1e6:.1f} MB, "
         f"loaded in {1000 * runtime.load_seconds:.0f} ms",
-        f"- trained in {facts['seconds'] / 60:.0f} minutes on at most one core: {facts['steps']} steps",
+        f"- trained in {facts['seconds'] / 60:.0f} minutes on one core: {facts['steps']} steps",
         f"- equal to PyTorch: tokens of {same.tokens} of {same.texts} questions, "
         f"greedy text of {same.answers} of {same.questions} answers",
         "",

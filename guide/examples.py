@@ -46,7 +46,7 @@ class Mix:
     answers: int = 5
     chats: int = 3
     turns: tuple[int, ...] = (2, 2, 2, 3)
-    typos: float = 0.35
+    typos: float = 0.45
     """Share of the questions in which fingers slip."""
     groups: int = 2
     apart: bool = False
@@ -63,8 +63,8 @@ class Stage:
 
 PLAN = (
     Stage(0.45, Mix()),
-    Stage(0.80, Mix(choices=64, answers=4, chats=6, typos=0.5)),
-    Stage(1.0, Mix(choices=48, answers=3, chats=8, turns=(2, 2, 3, 4, 5, 6), typos=0.5, groups=4, apart=True)),
+    Stage(0.80, Mix(choices=64, answers=4, chats=6, typos=0.6)),
+    Stage(1.0, Mix(choices=48, answers=3, chats=8, turns=(2, 2, 3, 4, 5, 6), typos=0.6, groups=4, apart=True)),
 )
 """Easy things first: single questions, then more typos and second turns, then long chats."""
 
@@ -90,7 +90,7 @@ class Examples:
     def _weight(topic: Topic, wide: int) -> float:
         """Everything that is not the program is one topic of infinite variety: a fifth of all."""
         if topic.id == REFUSAL:
-            return 0.25 * wide
+            return 0.28 * wide
         return 1.5 if topic.id in SUGGESTED else 1.0
 
     def step(self, number: int, share: float = 1.0) -> tuple[list[Batch], list[Batch]]:

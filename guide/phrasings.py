@@ -145,11 +145,11 @@ class Phrasings:
     def foreign(self, rng: random.Random) -> str:
         """A question about something else."""
         draw = rng.random()
-        if draw < 0.3:
+        if draw < 0.42:
             return rng.choice(self.topics[REFUSAL].forms[ASKED])
-        if draw < 0.45:
+        if draw < 0.54:
             return expand(rng.choices(self._foreign_asks, self._foreign)[0], rng)
-        if draw < 0.75:
+        if draw < 0.77:
             return expand(rng.choice(self._frames), rng, self._slots)
         if draw < 0.95:
             return self._near_miss(rng)
