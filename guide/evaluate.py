@@ -153,8 +153,8 @@ def report(path: Path, build: Path, out: Path) -> str:
         "*Right*: the topic's answer, or off topic a refusal. *Unsure*: a refusal or a request for "
         "more words. *Wrong*: another topic's answer. *Whole*: the text is some topic's, to the letter. "
         "The second set judges: it was written by hand by someone who had seen neither "
-        "patterns nor misses, and asked only of the finished model. The first was looked at while patterns were written, and watches the training. "
-        "Neither is trained on.",
+        "patterns nor misses, and asked only of the finished model. The first was looked at while patterns were "
+        "written, and watches the training. Neither is trained on.",
         "",
         "| questions | count | right | unsure | wrong | whole |",
         "|---|--:|--:|--:|--:|--:|",
