@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import time
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -130,16 +130,21 @@ def test_one_that_cuts_what_was_said_is_used_and_told_of() -> None:
     ids=lambda source: source[:40],
 )
 def test_a_hostile_one_is_stopped_soon_and_for_good(source: str) -> None:
+    before = _cpu_seconds()
     with rendering(source) as renderer:
-        began = time.monotonic()
         prompt = renderer.render(HELLO)
-        assert time.monotonic() - began < 20
         assert (prompt.text, prompt.template) == (NEUTRAL.render(HELLO), "fallback")
         assert "some model" in prompt.notice
-        # The neutral one goes on at once.
-        began = time.monotonic()
-        assert renderer.render(HELLO).template == "fallback"
-        assert time.monotonic() - began < 5
+        for _ in range(5):
+            assert renderer.render(HELLO).template == "fallback"
+    # Two seconds is what a prompt may take; a process that ends is tried twice.
+    assert _cpu_seconds() - before < 6
+
+
+def _cpu_seconds() -> float:
+    """What the processes have used that this one started, and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_its_process_can_be_killed() -> None:
