@@ -134,8 +134,10 @@ def test_a_signal_in_the_middle_of_an_answer_restores_the_terminal_and_loses_not
             terminal.wait_for("esc stops the answer")
             terminal.wait_for(lambda text: "tok/s" in text)
             os.kill(terminal.pid, number)
-            terminal.wait()
-            assert RESTORED in terminal.raw
+            assert terminal.wait() == 128 + number
+            said = terminal.raw.rpartition(RESTORED)[2].decode()
+            assert f"{number.name} has ended it, the logs are in {paths.logs}" in said.replace("\r\n", "")
+            assert "Your chats are kept" in said
         content, ending = answers(paths)[-1]
         assert content, "what had come is kept"
         assert ending is None, "the answer is not called complete"

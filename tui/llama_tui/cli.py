@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import importlib
 import os
@@ -126,8 +127,9 @@ def _run(model: str | None, flags: dict[str, Value]) -> None:
         _fail(crash(paths.crash_log, error))
     if app.crash:
         _fail(app.crash)
-    for line in farewell.lines() if farewell else ():
-        say(line, error=True)
+    with contextlib.suppress(OSError):  # a terminal that is gone hears nothing
+        for line in farewell.lines() if farewell else ():
+            say(line, error=True)
     sys.exit(app.return_code or 0)
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 from llama_tui.control import one_line
 from llama_tui.errors import LlamaTuiError
 
+KEPT = "Your chats are kept, loaded models go on; `llama-tui` opens them again."
+"""What holds however the program ends."""
+
 _BYTES = 256 * 1024
 
 
@@ -20,7 +23,6 @@ class Crash(LlamaTuiError):
 def crash(log: Path, error: BaseException, details: str = "") -> Crash:
     """Write an error's traceback, or what else is known of it, into the log; what to tell a person."""
     said = one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-    kept = "Your chats are kept, loaded models go on; `llama-tui` opens them again."
     text = details or "".join(traceback.format_exception(error))
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -30,5 +32,5 @@ def crash(log: Path, error: BaseException, details: str = "") -> Crash:
         with log.open("a", encoding="utf-8", errors="replace") as file:
             file.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S %z')} ---\n{text}\n")
     except OSError as reason:
-        return Crash(f"An error of its own ended it: {said}", f"{log} cannot be written: {reason.strerror}.\n{kept}")
-    return Crash(f"An error of its own ended it: {said}", f"What happened is in {log}\n{kept}")
+        return Crash(f"An error of its own ended it: {said}", f"{log} cannot be written: {reason.strerror}.\n{KEPT}")
+    return Crash(f"An error of its own ended it: {said}", f"What happened is in {log}\n{KEPT}")

@@ -7,7 +7,8 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import Struct
@@ -22,7 +23,7 @@ from textual.worker import WorkerFailed
 
 from llama_tui.background import Background, guessed
 from llama_tui.control import sanitize
-from llama_tui.crash import Crash, crash
+from llama_tui.crash import KEPT, Crash, crash
 from llama_tui.errors import NoRoom, Offer, SettingsError
 from llama_tui.paths import Paths
 from llama_tui.settings.store import SettingsStore
@@ -55,9 +56,14 @@ class Farewell(Struct, frozen=True):
     """What is worth saying after the screen is gone."""
 
     parting: Parting | None = None
+    signal: str = ""
+    logs: Path | None = None
+    """Named where a signal has ended the program, and nobody has seen why."""
 
     def lines(self) -> list[str]:
-        """Which engines were ended, which go on and why, and how to end those."""
+        """Which signal it was, which engines were ended, which go on and why, and how to end those."""
+        if self.logs:
+            return [f"llama-tui: {self.signal} has ended it, the logs are in {self.logs}", KEPT]
         if self.parting is None:
             return []
         said = [f"Unloaded: {', '.join(self.parting.ended)}"] if self.parting.ended else []
@@ -132,7 +138,8 @@ class LlamaTui(PaintedApp[Farewell]):
     def on_load(self) -> None:
         """Hear signals before the terminal is taken."""
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._leave_at_once)
+            leave = partial(self.exit, Farewell(signal=number.name, logs=self._paths.logs), 128 + number)
+            asyncio.get_running_loop().add_signal_handler(number, leave)
 
     def on_mount(self) -> None:
         """Keys first: they shape the first frame."""
@@ -297,8 +304,8 @@ class LlamaTui(PaintedApp[Farewell]):
 
     @on(TerminalGone)
     def _leave_at_once(self) -> None:
-        """The terminal is gone or the program is asked to end: the engines go on, and what they
-        are writing is fetched at the next start."""
+        """The terminal is gone: as after a signal, the engines go on, and what they are writing is
+        fetched at the next start."""
         self.exit(Farewell())
 
     def _handle_exception(self, error: Exception) -> None:
