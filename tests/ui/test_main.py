@@ -230,6 +230,23 @@ async def test_a_prompt_longer_than_the_context_stays_in_the_editor(paths: Paths
         await until(lambda: answered(app))
 
 
+async def test_a_first_question_that_is_refused_leaves_the_chat_as_it_began(paths: Paths) -> None:
+    app = program(paths, flags={"n_ctx": 256})
+    async with running(app) as pilot:
+        began = log(app)
+        await ask(app, pilot, "word " * 400)
+        await until(lambda: "more than the context of 256" in log(app))
+        assert log(app).startswith(began)
+        assert app.main.chat.suggestions.display
+        app.main.chat.prompt.load("")
+        await pilot.press("down", "enter")
+        await until(lambda: answered(app))
+        first = app.workbench.conversation.path()[0]
+        assert first.content == app.workbench.suggestions[1]
+        assert began not in log(app)
+        assert not app.main.chat.suggestions.display
+
+
 async def test_one_that_no_context_can_hold_comes_back_as_it_was_pasted(paths: Paths, models: Path) -> None:
     app = program(paths, "tiny", models, {"n_ctx": 256})
     text = "a line of a log file\n" * 30_000 + "end"

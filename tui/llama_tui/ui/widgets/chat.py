@@ -75,6 +75,7 @@ class ChatPane(Vertical):
         self._samples: deque[tuple[float, int]] = deque()
         self._measured_from = 0.0
         self._begun = False
+        self._welcome = Entry(key="welcome", role="notice")
         self._thinking = False
         self._told = 0
         self._noticed: set[str] = set()
@@ -119,22 +120,27 @@ class ChatPane(Vertical):
         self.find_bar.close()
         self._entitle(conversation)
         self._begun = bool(entries)
-        self.transcript.show(entries or [self._welcome(model, guided=bool(suggestions))])
+        self._welcome = self._welcome_to(model, guided=bool(suggestions))
+        self.transcript.show(entries or [self._welcome])
         self.prompt.set_history(conversation.prompts())
         self.progress = _at_rest(conversation)
         picks = self.suggestions
-        picks.display = bool(suggestions) and not entries
-        if picks.display:
-            picks.clear_options()
-            picks.add_options([Option(text) for text in suggestions])
-            picks.highlighted = 0
+        picks.clear_options()
+        picks.add_options([Option(text) for text in suggestions])
+        self._suggest(not entries)
+
+    def _suggest(self, empty: bool) -> None:
+        """Offer the suggestions, if there are any, while the conversation is empty."""
+        picks = self.suggestions
+        picks.display = empty and bool(picks.option_count)
+        picks.highlighted = 0 if picks.display else None
 
     def apply(self, conversation: Conversation, event: ChatEvent) -> None:
         """Show what an event changes."""
         match event:
             case TurnAdded(turn):
                 if self.suggestions.display or not self._begun:
-                    self.suggestions.display = False
+                    self._suggest(False)
                     self.transcript.drop("welcome")  # what went wrong at the start stays
                 self._hide_siblings(conversation, turn)
                 self._append(conversation, turn)
@@ -190,6 +196,10 @@ class ChatPane(Vertical):
                     self.transcript.drop(turn_id)
                 if not text and (path := conversation.path()):  # the answer that it should have stood beside
                     self._append(conversation, path[-1])
+                if not conversation.path():  # as it was before the first question
+                    self._begun = False
+                    self.transcript.append(self._welcome)
+                    self._suggest(True)
                 self._entitle(conversation)
                 self.prompt.set_history(conversation.prompts())
                 if text:
@@ -277,7 +287,7 @@ class ChatPane(Vertical):
         event.stop()
         self.post_message(self.Asked(event.text))
 
-    def _welcome(self, model: str, *, guided: bool) -> Entry:
+    def _welcome_to(self, model: str, *, guided: bool) -> Entry:
         """What an empty conversation says."""
         switch, every = (key_words(self._keys.of(name)) for name in ("models.switch", "app.help"))
         if guided:
