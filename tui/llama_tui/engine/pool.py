@@ -278,21 +278,23 @@ class Pool:
         ended: list[str] = []
         stay: list[Staying] = []
         for engine in self.engines:
-            if engine.alive and unload and engine.started_here and await engine.unload(unless_shared=True):
+            asked = unload and engine.alive and engine.started_here
+            if asked and await engine.unload(unless_shared=True):
                 ended.append(engine.spec.name)
             elif engine.alive:
-                stay.append(_staying(engine))
+                stay.append(_staying(engine, refused=asked))
             await engine.leave()
         self._engines.clear()
         return Parting(tuple(ended), tuple(stay))
 
 
-def _staying(engine: Engine) -> Staying:
+def _staying(engine: Engine, *, refused: bool) -> Staying:
+    """Why an engine goes on. One that has refused to end knows of a client that its last state may not."""
     state = engine.state
     why: Literal["kept", "shared", "idle", "forever"] = "idle"
     if engine.kept:
         why = "kept"
-    elif state and state.clients > 1:
+    elif refused or (state and state.clients > 1):
         why = "shared"
     elif state and state.phase == "ready" and state.idle_seconds_left is None:
         why = "forever"
