@@ -43,9 +43,7 @@ class Claims:
         """The answer is not made by this program any more."""
         descriptor = self._held.pop(turn_id, None)
         if descriptor is not None:
-            with contextlib.suppress(OSError):
-                self._path(turn_id).unlink(missing_ok=True)
-            os.close(descriptor)
+            _give_up(self._path(turn_id), descriptor)
 
     def _sweep(self) -> None:
         """Take away, once, what programs that were killed have left."""
@@ -55,8 +53,7 @@ class Claims:
         for path in self._folder.glob(f"*{_SUFFIX}"):
             with contextlib.suppress(OSError):
                 if (descriptor := _locked(path)) is not None:
-                    path.unlink(missing_ok=True)
-                    os.close(descriptor)
+                    _give_up(path, descriptor)
 
     def _path(self, turn_id: str) -> Path:
         return self._folder / f"{turn_id}{_SUFFIX}"
@@ -77,3 +74,10 @@ def _locked(path: Path) -> int | None:
         raise
     os.close(descriptor)
     return None
+
+
+def _give_up(path: Path, descriptor: int) -> None:
+    """Take away a file and its lock."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+    os.close(descriptor)

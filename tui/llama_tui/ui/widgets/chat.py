@@ -139,7 +139,7 @@ class ChatPane(Vertical):
         """Show what an event changes."""
         match event:
             case TurnAdded(turn):
-                if self.suggestions.display or not self._begun:
+                if not self._begun:
                     self._suggest(False)
                     self.transcript.drop("welcome")  # what went wrong at the start stays
                 self._hide_siblings(conversation, turn)
@@ -194,12 +194,13 @@ class ChatPane(Vertical):
             case SendRefused(removed, text, error):
                 for turn_id in removed:
                     self.transcript.drop(turn_id)
-                if not text and (path := conversation.path()):  # the answer that it should have stood beside
-                    self._append(conversation, path[-1])
-                if not conversation.path():  # as it was before the first question
+                path = conversation.path()
+                if not path:  # as it was before the first question
                     self._begun = False
                     self.transcript.append(self._welcome)
                     self._suggest(True)
+                elif not text:  # the answer that it should have stood beside
+                    self._append(conversation, path[-1])
                 self._entitle(conversation)
                 self.prompt.set_history(conversation.prompts())
                 if text:
